@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,9 +14,10 @@ from greenload.profiling.in_place.definitions import definition_of
 from greenload.profiling.in_place.inner import called_for_elements, clocked, makes_datasets, refusal
 from greenload.profiling.in_place.states import has_state, state_of
 from greenload.profiling.in_place.threads import note_of
-from greenload.profiling.in_place.watched import WatchedStep
+from greenload.profiling.in_place.watched import Watched, WatchedStep
 from greenload.profiling.tfdata.graph import DALI_NODE, FILE_READERS, Node, file_reader
 from greenload.profiling.tfdata.rebuild import Builder, Functions, traced_function
+from greenload.system.frameworks import tf
 from greenload.system.work import Work
 
 _PER_ELEMENT = ("_map_func", "_predicate", "_scan_func", "_key_func", "_reduce_func")
@@ -45,7 +47,7 @@ class Clocks:
 
     def __init__(self, root: Node, build: Callable[[Functions], Any] | None = None) -> None:
         op.operations()
-        self._root = root
+        self.root = root
         self._number = next(_NUMBERS)
         self._counters: dict[Node, list[NamedCounter]] = {}
         self._notes: dict[Node, str] = {}
@@ -58,7 +60,7 @@ class Clocks:
                 self._nodes.setdefault(id(dataset), node)
         self.dataset = (build or self._sharing)(self._function)
         """With clocks."""
-        before = {mine: step for node in watched_before(root) for mine, step in steps_before(node)}
+        before = _first_of_each([pair for node in watched_before(root) for pair in steps_before(node)])
         steps = {node: self._step(node) or before.get(node) for node in root.nodes()}
         self.steps: Mapping[Node, WatchedStep] = {node: step for node, step in steps.items() if step is not None}
         """Those that have a clock, in the order of the data."""
@@ -68,25 +70,41 @@ class Clocks:
         self.unwatched: Mapping[str, str] = {node.name: self._reason(node) for node in shown}
         """What has no clock, and why, by name."""
 
+    def telling(self) -> Mapping[Node, WatchedStep]:
+        """The steps whose calls are those of one node: not of a dataset that stands in several places."""
+        places = Counter(id(node.dataset) for node in self.root.nodes() if node.inner is None)
+        held = {node: node.dataset if node.inner is None else node.inner.outer for node in self.steps}
+        return {node: step for node, step in self.steps.items() if places[id(held[node])] == 1}
+
+    def left_out(self, pipeline: Node) -> str:
+        """Why a pipeline's dataset with clocks isn't part of this one, which has the given one instead; else empty."""
+        return self._reasons.get(pipeline, "")
+
     def _sharing(self, functions: Functions) -> Any:
         builder = Builder(None, functions=functions, state=lambda dataset: self._states[id(dataset)])
-        return builder.build(self._to_build(self._root))
+        return builder.build(self._to_build(self.root))
 
     def _to_build(self, node: Node) -> Node:
         """The part of a tree that has to be built again; the rest stands in it as it is."""
-        whole = node.kind == "watched" or not (node.known or node.kind == "selector")
-        if whole or not any(map(_calls, node.nodes())):
-            return replace(node, kind="as it is", inputs=(), known=False)
+        as_it_is = replace(node, kind="as it is", inputs=(), known=False)
+        if node.kind == "watched" or is_pipeline(node):
+            return as_it_is
+        if not (node.known or node.kind == "selector"):
+            reason = f"the {node.kind} behind it can't be built again"
+            self._reasons |= {before: reason for before in node.nodes() if is_pipeline(before)}
+            return as_it_is
+        if not any(_calls(before) or is_pipeline(before) for before in node.nodes()):
+            return as_it_is
         if node.kind == "snapshot":
-            self._reasons |= {one: _SNAPSHOT for one in node.nodes() if _functions(one)}
-            return replace(node, kind="as it is", inputs=(), known=False)
+            self._reasons |= {one: _SNAPSHOT for one in node.nodes() if is_pipeline(one) or _functions(one)}
+            return as_it_is
         if has_state(node):
             try:
                 self._states[id(node.dataset)] = state_of(node)
             except ValueError as error:
                 reason = f"the {node.kind} behind it can't be built again: {error}"
                 self._reasons |= dict.fromkeys(node.nodes(), reason)
-                return replace(node, kind="as it is", inputs=(), known=False)
+                return as_it_is
         return replace(node, inputs=tuple(map(self._to_build, node.inputs)))
 
     def _function(self, dataset: Any, attribute: str) -> Any:
@@ -123,7 +141,15 @@ class Clocks:
             return f"a {type(node.dataset).__name__}, which greenload can't build again"
         functions = _functions(node)
         refused = [reason for function in functions if (reason := refusal(function))]
+        if functions and not refused and _takes_dataset(node):
+            return "its function gives a dataset that was made outside of it: watch that one itself"
         return (refused or ([_BEHIND] if functions else [_NO_FUNCTION]))[0]
+
+
+def is_pipeline(node: Node) -> bool:
+    """Whether it stands for a dataset of ``load`` that has clocks of its own."""
+    own = node.kind != "watched" and node.inner is None
+    return own and isinstance(getattr(node.dataset, "watched", None), Watched)
 
 
 def _datasets(node: Node) -> list[Any]:
@@ -152,6 +178,12 @@ def _functions(node: Node) -> list[Any]:
     return [definition_of(traced_function(dataset, attribute)) for dataset, attribute in held]
 
 
+def _takes_dataset(node: Node) -> bool:
+    """Whether the function of a node uses a dataset that was made outside of it."""
+    function = node.function if node.inner is None else None
+    return function is not None and any(tensor.dtype == tf.variant for tensor in function.function.captured_inputs)
+
+
 def _reader(counters: Sequence[NamedCounter]) -> Callable[[], Work]:
     def read() -> Work:
         return sum((counter.read() for counter in counters), Work())
@@ -164,10 +196,16 @@ def watched_before(root: Node) -> list[Node]:
     return [node for node in root.nodes() if node.kind == "watched"]
 
 
+def _first_of_each(pairs: Sequence[tuple[Node, WatchedStep]]) -> dict[Node, WatchedStep]:
+    """Steps by node, each counter's by the first node alone: the same dataset may stand in several places."""
+    firsts: dict[int, Node] = {}
+    return {node: step for node, step in pairs if firsts.setdefault(step.clock, node) is node}
+
+
 def steps_before(watched: Node) -> list[tuple[Node, WatchedStep]]:
     """The steps of a dataset that was watched already, by the nodes of this tree, and as these are called."""
     clocks = watched.dataset.clocks
-    pairs = zip(watched.inputs[0].nodes(), clocks._root.nodes(), strict=True)  # two walks of one dataset
+    pairs = zip(watched.inputs[0].nodes(), clocks.root.nodes(), strict=True)  # two walks of one dataset
     return [
         (mine, replace(clocks.steps[theirs], name=mine.name, branch=mine.branch))
         for mine, theirs in pairs

@@ -181,7 +181,9 @@ def live(
         steps = tuple(LiveStep(step, span.steps.get(step.name, Work())) for step in own)
         counted_in = {step.name: counted[step.clock] for step in watched.steps if step.clock in counted}
         unit, unwatched = watched.sample_unit, watched.unwatched
-        datasets.append(LiveDataset(watched.name, unit, span.samples, steps, unwatched, counted_in))
+        # Where all its clocks count for another, too, they don't tell which of the samples left here.
+        samples = None if counted_in and not own else span.samples
+        datasets.append(LiveDataset(watched.name, unit, samples, steps, unwatched, counted_in))
         counted |= {step.clock: watched.name for step in own}
     longest = max((span for _, span in spans), key=lambda span: span.time_s, default=Moment(0.0, 0.0, {}))
     return Live(longest.time_s, longest.cpu_s, tuple(datasets), dict(energy_j or {}), dict(provenance or {}))

@@ -11,6 +11,7 @@ from greenload.errors import BackendUnavailable, UsageError
 from greenload.loading.dataset import Loaded
 from greenload.loading.iterate import Batches
 from greenload.plans.plan import Plan
+from greenload.profiling.in_place.clocks import is_pipeline
 from greenload.profiling.in_place.watched import Watched, WatchedStep
 from greenload.profiling.tfdata.graph import Node
 from greenload.system.work import Work
@@ -67,23 +68,36 @@ def watched_pipeline(data: Any, name: str) -> Any:
     return data
 
 
-def with_pipelines(root: Node, name: str) -> tuple[Node, tuple[Watched, ...]]:
-    """A tree whose datasets of ``load`` are watched ones, and what is watched of them.
+def with_pipelines(root: Node, name: str) -> Node:
+    """A tree whose datasets of ``load`` are watched ones, with nothing before them.
 
     Args:
         root: the tree.
         name: of the ``Watched``.
     """
-    parts: dict[int, Any] = {}
+    made: dict[int, Any] = {}
 
     def changed(node: Node) -> Node:
+        if node.kind == "watched":
+            return replace(node, inputs=(_as_watched(node.inputs[0], node.dataset.clocks.root),))
         if node.inner is None and hasattr(node.dataset, "greenload_loaded"):
-            found = parts.setdefault(id(node.dataset), watched_pipeline(node.dataset, name))
-            return replace(node, dataset=found, inputs=(), looked=(), hidden=True)
+            if id(node.dataset) not in made:
+                made[id(node.dataset)] = watched_pipeline(node.dataset, name)
+            return _pipeline(node, made[id(node.dataset)])
         return replace(node, inputs=tuple(map(changed, node.inputs)))
 
-    tree = changed(root)
-    return tree, tuple(part.watched for part in parts.values())
+    return changed(root)
+
+
+def _as_watched(node: Node, before: Node) -> Node:
+    """A tree with the pipelines that it was watched with before."""
+    if is_pipeline(before):
+        return _pipeline(node, before.dataset)
+    return replace(node, inputs=tuple(map(_as_watched, node.inputs, before.inputs)))
+
+
+def _pipeline(node: Node, dataset: Any) -> Node:
+    return replace(node, dataset=dataset, inputs=(), looked=(), hidden=True)
 
 
 def _clocks_of(read: Callable[[], Sequence[StepClock]]) -> tuple[Sequence[StepClock], str]:

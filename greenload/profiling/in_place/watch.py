@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from greenload.errors import UsageError
 from greenload.loading.iterate import Batches
-from greenload.profiling.in_place.clocks import Clocks
+from greenload.profiling.in_place.clocks import Clocks, is_pipeline
 from greenload.profiling.in_place.flow import samples_of
 from greenload.profiling.in_place.pipelines import watched_pipeline, with_pipelines
 from greenload.profiling.in_place.publishing import publish
-from greenload.profiling.in_place.watched import Watched
+from greenload.profiling.in_place.watched import Watched, WatchedStep, numbered
+from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.names import installed
 from greenload.profiling.tfdata.units import sample_unit
 from greenload.profiling.tfdata.walk import walk
@@ -70,20 +72,41 @@ def watch(dataset: Data) -> Data:
         raise UsageError(f"watch takes a tf.data.Dataset, found {type(dataset).__name__}: pass the dataset itself")
     if not tf.executing_eagerly():
         raise UsageError("watch takes a dataset outside of tf.function, found a call inside one: watch it before")
-    root, parts = with_pipelines(walk(dataset), name)
-    clocks = Clocks(root)
-    counts = samples_of(root, {node: step.name for node, step in clocks.steps.items()}), sample_unit(root).name
-    samples, unit = (parts[0].samples, parts[0].sample_unit) if len(parts) == 1 else counts
-    watched = Watched(
-        name,
-        (*(step for part in parts for step in part.steps), *clocks.steps.values()),
-        {**{step: why for part in parts for step, why in part.unwatched.items()}, **clocks.unwatched},
-        samples,
-        unit,
-        includes=(*clocks.includes, *parts),
-    )
+    clocks = Clocks(with_pipelines(walk(dataset), name))
+    watched = _watched(clocks, name)
     publish()
     return _watched_class()(dataset, clocks, watched)  # type: ignore[no-any-return]
+
+
+def _watched(clocks: Clocks, name: str) -> Watched:
+    """What clocks count: the steps of pipelines first."""
+    root = clocks.root
+    pipelines = [node for node in root.nodes() if is_pipeline(node)]
+    unwatched: dict[str, str] = {}
+    parts: list[Watched] = []
+    for node in pipelines:
+        part, why = node.dataset.watched, clocks.left_out(node)
+        unwatched |= dict.fromkeys((step.name for step in part.steps), why) if why else part.unwatched
+        if not why and part not in parts:
+            parts.append(part)
+    steps = numbered([*(step for part in parts for step in part.steps), *clocks.steps.values()])
+    counts = samples_of(root, _names(clocks, steps)), sample_unit(root).name
+    alone = len(pipelines) == len(parts) == 1
+    samples, unit = (parts[0].samples, parts[0].sample_unit) if alone else counts
+    return Watched(
+        name,
+        steps,
+        {**unwatched, **clocks.unwatched},
+        samples,
+        unit,
+        includes=(*clocks.includes, *(node.dataset.watched for node in pipelines)),
+    )
+
+
+def _names(clocks: Clocks, steps: Sequence[WatchedStep]) -> Mapping[Node, str]:
+    """The names of the steps that tell how many elements a node gives."""
+    names = {step.clock: step.name for step in steps}
+    return {node: names[step.clock] for node, step in clocks.telling().items()}
 
 
 def _place_of_call() -> str:

@@ -8,9 +8,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from greenload.profiling.tfdata.names import numbered_names
 from greenload.system.work import Work
 
 
@@ -106,6 +107,14 @@ class Watched:
         steps = {step.name: step.read() for step in self.steps}
         samples = None if self.samples is None else self.samples(steps)
         return Moment(time.monotonic(), time.process_time(), steps, samples)
+
+
+def numbered(steps: Sequence[WatchedStep]) -> tuple[WatchedStep, ...]:
+    """Steps by names of their own: a later one of the same name has a number."""
+    names = [step.name for step in steps]
+    while len(set(names)) < len(names):
+        names = numbered_names(names)
+    return tuple(replace(step, name=name) for step, name in zip(steps, names, strict=True))
 
 
 def all_watched() -> Sequence[Watched]:

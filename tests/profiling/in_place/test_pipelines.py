@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +196,32 @@ def test_a_dataset_behind_a_pipeline_has_rows_of_both(sample_folder: Path) -> No
     assert rows(again.watched) == [*expected(plan), "brighter"] and gl.watch(again) is again
 
 
+def test_a_pipeline_in_a_watched_part_keeps_its_clocks(sample_folder: Path) -> None:
+    usable("native")
+    loaded = gl.load(planned(sample_folder, "native"), epochs=1)
+    part = gl.watch(loaded.map(lambda images, labels: (images / 2, labels), name="half"))
+    before = {one.number for one in all_watched()}
+    dataset = gl.watch(gl.watch(part.prefetch(1)).map(lambda images, labels: (images * 2, labels), name="twice"))
+    assert len(list(dataset)) == 6
+    for watched in (part.watched, dataset.watched):
+        done = watched.read()
+        assert (done.steps["Read"].calls, done.steps["half"].calls, done.samples) == (48, 6, 48)
+    assert [one for one in all_watched() if one.number not in before] == [dataset.watched]
+
+
+def test_each_step_has_a_name_of_its_own(sample_folder: Path) -> None:
+    usable("native")
+    plan = planned(sample_folder, "native")
+    first, second = gl.load(plan, epochs=1).take(4), gl.load(plan, epochs=1)
+    both = first.concatenate(second).map(lambda images, labels: (images / 2, labels), name="Read")
+    dataset = gl.watch(both)
+    assert len(list(dataset)) == 10
+    done = dataset.watched.read()
+    assert len(done.steps) == len(dataset.watched.steps)
+    assert 32 <= done.steps["Read"].calls <= 48 and done.steps["Read (2)"].calls == 48
+    assert done.steps["Read (3)"].calls == 10
+
+
 def test_two_alike_have_rows_of_their_own(sample_folder: Path) -> None:
     usable("native")
     plan = planned(sample_folder, "native")
@@ -246,3 +272,42 @@ def test_clocks_live_on_behind_the_end(sample_folder: Path, threads: int) -> Non
     assert spent.calls == 48 and spent.cpu_s > 0.005
     batches.close()
     assert watched.read().steps[dali].cpu_s >= spent.cpu_s, "DALI's threads have ended"
+
+
+BEHIND: dict[str, tuple[Callable[[Any], Any], int, float | None]] = {
+    "prefetch": (lambda x: x.prefetch(2), 48, 48),
+    "repeat": (lambda x: x.repeat(2), 96, 96),
+    "options": (lambda x: x.with_options(tf.data.Options()), 48, 48),
+    "unbatch": (lambda x: x.unbatch().batch(4), 48, 48),
+    "twice": (lambda x: tf.data.Dataset.zip(x, x), 96, None),
+    "cached": (lambda x: x.cache(), 48, 48),
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+def test_steps_are_counted_whatever_is_behind_a_pipeline(sample_folder: Path, behind: str) -> None:
+    usable("native")
+    made, images, samples = BEHIND[behind]
+    plan = planned(sample_folder, "native")
+    dataset = gl.watch(made(gl.load(plan, epochs=1)))
+    for found, wanted in zip(dataset, made(gl.load(plan, epochs=1)), strict=True):
+        assert all(map(np.array_equal, tf.nest.flatten(found), tf.nest.flatten(wanted)))
+    done = dataset.watched.read()
+    assert (done.steps["Read"].calls, done.samples) == (images, samples)
+
+
+def test_steps_that_cannot_be_watched_in_a_dataset_say_why(sample_folder: Path) -> None:
+    from tensorflow.python.data.ops.dataset_ops import UnaryUnchangedStructureDataset
+
+    class Unheard(UnaryUnchangedStructureDataset):  # type: ignore[misc]
+        def __init__(self, source: Any) -> None:
+            super().__init__(source, source._variant_tensor)
+
+    usable("native")
+    loaded = gl.load(planned(sample_folder, "native"), epochs=1)
+    watched = gl.watch(Unheard(loaded).map(lambda images, labels: images / 2, name="half")).watched
+    assert rows(watched) == ["half"]
+    assert watched.unwatched["Read"] == "the Unheard behind it can't be built again"
+    watched = gl.watch(tf.data.Dataset.range(2).flat_map(lambda _: loaded)).watched
+    (why,) = (why for name, why in watched.unwatched.items() if name != "range")
+    assert why == "its function gives a dataset that was made outside of it: watch that one itself"

@@ -18,6 +18,7 @@ from dataset_cases import CASES, Range, elements, plus  # noqa: E402
 import greenload as gl  # noqa: E402
 from greenload.backends.native import library, op  # noqa: E402
 from greenload.profiling.in_place import states  # noqa: E402
+from greenload.profiling.in_place.live import live  # noqa: E402
 from greenload.profiling.in_place.watched import all_watched  # noqa: E402
 from greenload.profiling.tfdata.rebuild import Builder  # noqa: E402
 from greenload.profiling.tfdata.walk import walk  # noqa: E402
@@ -277,6 +278,26 @@ def test_watched_datasets_joined_keep_their_clocks_and_have_names_of_their_own()
     steps = both.watched.read().steps
     assert list(steps) == ["plus_one", "plus_one (2)"]
     assert [work.calls for work in steps.values()] == [9, 9]
+
+
+def test_a_clock_counts_once_wherever_a_watched_part_stands() -> None:
+    part = gl.watch(Range(9).map(plus_one))
+    for joined, calls in ((part.concatenate(part), 18), (tf.data.Dataset.zip(part, part), 18)):
+        watched = gl.watch(joined).watched
+        before = watched.read()
+        assert [step.name for step in watched.steps] == ["plus_one"]
+        assert watched.unwatched["plus_one (2)"] == "it is the same dataset as plus_one, which counts for both"
+        list(joined)
+        done = watched.read() - before
+        assert (done.steps["plus_one"].calls, done.samples) == (calls, None)
+    train, rest = gl.watch(part.skip(3).map(lambda x: x + 1, name="train")), gl.watch(part.take(3))
+    list(train)
+    first, second = live([(each, each.read()) for each in (train.watched, rest.watched)]).datasets
+    assert [row.step.name for row in first.steps] == ["plus_one", "train"]
+    assert (second.steps, second.samples) == ((), None)
+    assert second.counted_in == {"plus_one": train.watched.name}
+    alone = live([(rest.watched, rest.watched.read())]).datasets[0]
+    assert [row.step.name for row in alone.steps] == ["plus_one"]
 
 
 def test_what_has_no_clock_is_named_with_a_reason() -> None:
