@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from greenload.energy.attribution.attribute import COUNTED_KINDS, attribute
@@ -44,6 +45,8 @@ class ClockedCampaign(DatasetCampaign):
 
     without_clocks = ""
     """Why no step is measured in place, though some have functions, without its end; empty where some are."""
+    missed: Mapping[str, str] = MappingProxyType({})
+    """What a clock would miss of steps that are therefore replayed, by their names."""
     reader: str | None = ""
     """The step with a clock that reads all the files, if any; None where several steps may."""
     _pass_samples = 0  # of a window of the whole
@@ -58,13 +61,14 @@ class ClockedCampaign(DatasetCampaign):
         if self.without_clocks:
             return
         try:
-            names = self.replays.clocked(self._copy_of).names
+            copy = self.replays.clocked(self._copy_of)
         except (tf.errors.OpError, ValueError, TypeError, KeyError) as error:
             self.without_clocks = f"it can't be built again with clocks: {tf_error_line(error)}"
             return
         self.replays.forget()
         rows = {node.name for node in self.rows} - self.failed.keys()
-        self.clocked = frozenset(rows.intersection(names))
+        self.clocked = frozenset(rows.intersection(copy.names))
+        self.missed = copy.missed if self.clocked else {}
         self.reader = file_reader_step(self.rows, self.clocked)
 
     def _build(self, build: int, name: str, share: float) -> None:

@@ -35,6 +35,8 @@ def skipped_steps(campaign: ClockedCampaign) -> Iterator[Skipped]:
         yield Skipped(name, why)
     if campaign.without_clocks:
         yield Skipped("clocks", f"no step is measured in place, all by replays: {campaign.without_clocks}")
+    for name, what in campaign.missed.items():
+        yield Skipped(name, f"measured by replay, for what its clock would miss: {what}")
     if campaign.bounds is not None:
         yield from (Skipped(name, why) for name, why in campaign.bounds.reasons.items())
         if campaign.hurried:
