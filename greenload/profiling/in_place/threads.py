@@ -18,8 +18,8 @@ _SPLIT = (
     "ScaleAndTranslate", "CropAndResize", "Transpose", "Softmax", "Bincount", "DenseBincount", "FusedBatchNorm",
     "ParseExample",
 )  # fmt: skip
-"""Begins of those that TensorFlow 2.21 splits among threads of its own, from some size on: seen on images of 1280². Others
-keep to ``threading.max_intra_op_parallelism``, which is 1 in tf.data unless a user asks for more. These don't."""
+"""Begins of those that TensorFlow 2.21 splits among threads of its own, from some size on: seen on images of 1280².
+Others keep to ``threading.max_intra_op_parallelism``, which is 1 in tf.data unless a user asks for more."""
 BRANCHES = "may run on several threads at once: its CPU time is a lower bound"
 SPLIT = "{} may run on other threads of TensorFlow's, whose time is missing here: its CPU time is a lower bound"
 
