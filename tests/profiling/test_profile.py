@@ -428,7 +428,7 @@ def test_steps_with_clocks_are_measured_in_place(sample_folder: Path, helped: bo
     assert table.crossings(report)[-1][0] == "Batch + hand-over"
     assert Report.from_dict(report.to_dict()) == report
     validate(report.to_dict())
-    assert "in place" in terminal.report_text(report, 200) and "hand-over" in html(report)
+    assert "In place" in terminal.report_text(report, 200) and "hand-over" in html(report)
 
 
 @pytest.mark.alone
