@@ -34,13 +34,17 @@ SILENCE_S = 10.0
 """A process that publishes says something every second: after so long without a word it can't."""
 _SHOWN = 60
 """Characters of a command line in a list of processes."""
+_DESCRIPTION = """It uses gl.watch(dataset), or is run by greenload watch. q or Ctrl-C ends this, and the last table
+stays. GREENLOAD_STATUS=off in the training publishes nothing; an absolute path there, for both, names the folder."""
 _BUFFERS_S = 10.0
 """Seconds of which the mean is that tells who waits for whom."""
 
 
 def add_command(add: AddCommand) -> None:
     """Add the command to the parser."""
-    top = add("top", _top, "follow a running training: what each step of its watched datasets costs now")
+    summary = "follow a running training: what each step of its watched datasets costs now"
+    top = add("top", _top, summary)
+    top.description = f"{summary[0].upper()}{summary[1:]}. {_DESCRIPTION}"
     top.add_argument(
         "process",
         nargs="?",
@@ -163,8 +167,8 @@ def _source(process: str | None) -> PublishedFile | PublishedPort:
         raise ReportError(_unpublished(process))
     if not files:
         raise ReportError(
-            "no process of this user tells what its datasets do: use gl.watch(dataset) in one that runs, or name the "
-            "port of an EnergyCallback: greenload top :9464"
+            "no process of this user tells what its datasets do: use gl.watch(dataset) in one that runs, run its "
+            "script by greenload watch, or name the port of an EnergyCallback: greenload top :9464"
         )
     if len(files) > 1:
         named = "; ".join(f"{file.pid} {_command(file)}" for file in files)
@@ -176,8 +180,8 @@ def _unpublished(pid: str) -> str:
     if not processes.identity(int(pid)):
         return f"no process {pid} runs: leave it out to see which there are"
     return (
-        f"process {pid} tells nothing of its datasets: use gl.watch(dataset) in it, as this user, and without "
-        "GREENLOAD_STATUS=off"
+        f"process {pid} tells nothing of its datasets: use gl.watch(dataset) in it, or run it by greenload watch, as "
+        "this user, and without GREENLOAD_STATUS=off"
     )
 
 

@@ -19,13 +19,15 @@ from greenload.cli.output import OK, USAGE, fail, tell, write_json, write_text
 from greenload.cli.program import check_script, end_as_interrupted, run_module, run_script
 from greenload.errors import UsageError
 from greenload.system.after_import import after_import
-from greenload.text import percent, printable, screen_width
+from greenload.text import printable, screen_width
 
 if TYPE_CHECKING:
     from greenload.profiling.in_place.process import ProcessSpan, ProcessWatch
 
 WATCH = "watch"
 _SUMMARY = "run a script as it is, and tell what the steps of its datasets cost in it"
+_DESCRIPTION = f"""{_SUMMARY[0].upper()}{_SUMMARY[1:]}. Options before the script are greenload's, those behind it the
+script's. Figures begin when TensorFlow is imported. A script that ends by os._exit or SIGTERM leaves no table."""
 _DATASETS = "tensorflow.python.data.ops.dataset_ops"
 _VALUES = ("--json", "--out")
 """Options with a value."""
@@ -33,7 +35,9 @@ _VALUES = ("--json", "--out")
 
 def add_command(add: AddCommand) -> None:
     """Add the command to the parser, where it is listed. It runs by `main` alone, before all others are imported."""
-    _add_arguments(add(WATCH, _refuse, _SUMMARY))
+    watch = add(WATCH, _refuse, _SUMMARY)
+    watch.description = _DESCRIPTION
+    _add_arguments(watch)
 
 
 def _add_arguments(watch: argparse.ArgumentParser) -> None:
@@ -83,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
         The exit status.
     """
     given, behind = split_arguments(arguments)
-    parser = Parser(prog=f"greenload {WATCH}", description=_SUMMARY)
+    parser = Parser(prog=f"greenload {WATCH}", description=_DESCRIPTION)
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON")
     _add_arguments(parser)
     try:
@@ -145,12 +149,11 @@ class _Watching:
             end_as_interrupted()
 
     def _tell(self, span: ProcessSpan) -> None:
-        from greenload.profiling.in_place.live_table import REST, render_live
+        from greenload.profiling.in_place.live_table import render_live
         from greenload.report.columns import plain_text
 
-        live, table = span.live, plain_text(render_live(span.live, rest=""), screen_width())
-        rest = f"{REST}: {live.rest_cpu_s:,.2f} CPU s, {percent(live.share(live.rest_cpu_s))}"
-        text = "\n".join([table, rest, *map(printable, span.notes), ""])
+        table = plain_text(render_live(span.live), screen_width())
+        text = "\n".join([table, *map(printable, span.notes), ""])
         try:
             write_json(self._options.json, span.to_dict())
         finally:

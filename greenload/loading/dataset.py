@@ -16,7 +16,7 @@ from greenload.backends.tf.backend import Element, State
 from greenload.loading.bad_records import refuse
 from greenload.loading.dali_node import DaliNode
 from greenload.loading.elements import plain, traced_once
-from greenload.loading.graph_clocks import GraphClocks
+from greenload.loading.graph_clocks import GraphClocks, clocks_of_new
 from greenload.loading.record_errors import naming, record_error
 from greenload.loading.tf_graph import PlanGraph, options
 from greenload.plans.order import Order, Position
@@ -42,7 +42,7 @@ def build_dataset(
     """
     # Whatever is the default device, as under a strategy: only DALI's node is elsewhere.
     with tf.device("/cpu:0") if target else contextlib.nullcontext():
-        return _loaded(DatasetBuilder(plan, order, target), begin, epochs)
+        return _loaded(DatasetBuilder(plan, order, target, clocks_of_new()), begin, epochs)
 
 
 def _loaded(builder: DatasetBuilder, begin: Position, epochs: int | None) -> tf.data.Dataset:
@@ -98,6 +98,7 @@ class DatasetBuilder:
         self.plan = plan
         self.order = order
         self.stream = PlanGraph(plan, order.group, clocks, tables)
+        self.has_clocks = clocks is not None
         self._target = target
         self._counter: Any = None
         self.node = DaliNode(plan, target) if target else None

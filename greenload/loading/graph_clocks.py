@@ -10,11 +10,30 @@ from greenload.backends.clocks import StepClock
 from greenload.backends.native import op
 from greenload.backends.native.counters import NamedCounter
 from greenload.backends.tf.backend import Element, State
+from greenload.errors import BackendUnavailable
 from greenload.system.frameworks import tf
 from greenload.system.work import Work
 
 _NUMBERS = itertools.count()
 """Of datasets with clocks, in this process: their counters' names."""
+_process = {"watched": False}
+
+
+def clock_all() -> None:
+    """Have all datasets made from now on with clocks, in a process all of whose datasets are watched."""
+    _process["watched"] = True
+
+
+def clocks_of_new() -> GraphClocks | None:
+    """The clocks of a dataset that is made now; None where not all are watched, or it may leave the process."""
+    from tensorflow.python.eager import context
+
+    if not _process["watched"] or not tf.executing_eagerly() or context.context()._server_def is not None:
+        return None
+    try:
+        return GraphClocks()
+    except BackendUnavailable:
+        return None
 
 
 class GraphClocks:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from scipy.special import stdtr, stdtrit
 
 from greenload.energy.attribution.intervals import CONFIDENCE
+from greenload.energy.attribution.observation import IN_PLACE
 from greenload.energy.figures import Figure, scale
 from greenload.errors import UsageError
 from greenload.report import rows
@@ -106,8 +107,8 @@ def against(
     Returns:
         First one check of the whole; then one for each figure that grew ("exceeded"), fell ("met"), or lies beyond its
         interval as some do by chance ("undecided"). A step of one report only is "undecided", since the total judges
-        it; a kind of joules that only the baseline has is "missing". On another processor nothing is exceeded: a change
-        may be the processor's, so it is "undecided".
+        it, and so is one that only one of them measures in place; a kind of joules that only the baseline has is
+        "missing". On another processor nothing is exceeded: a change may be the processor's, so it is "undecided".
 
     Raises:
         UsageError: the tolerance isn't such a share.
@@ -130,7 +131,7 @@ def against(
     checks = [_check(change, "undecided" if other_machine else "exceeded", "grew") for change in grown]
     checks += [_check(change, "undecided", _CHANCE) for change in perhaps]
     checks += [_check(change, "met", "fell") for change in fallen]
-    checks += [*_alone(comparison), *_lost(comparison)]
+    checks += [*_alone(comparison), *_unlike(comparison), *_lost(comparison)]
     outcomes = {check.outcome for check in checks}
     overall = next((outcome for outcome in ("exceeded", "missing", "undecided") if outcome in outcomes), "met")
     if not compared:
@@ -158,7 +159,7 @@ def _compared(comparison: Comparison, tolerance: float) -> Iterator[Compared]:
     """Every figure that both reports know, steps first, in base units."""
     totals = _totals(comparison)
     for pair in comparison.pairs:
-        if pair.kind == "step" and not pair.only:
+        if pair.kind == "step" and not pair.only and not pair.unlike:
             for group, change in pair.changes.items():
                 total = totals.get(group)
                 of_total = total.a.value if total is not None and total.a is not None else None
@@ -225,6 +226,17 @@ def _alone(comparison: Comparison) -> Iterator[Check]:
         here = scale(figure, 1e-3) if figure is not None and pair.only == "B" else Figure.missing()
         detail = f"{pair.name} {what}{cost}: only the total can be compared"
         yield Check(_rule(pair.name, "CPU"), "undecided", here.value, here.low, here.high, None, detail)
+
+
+def _unlike(comparison: Comparison) -> Iterator[Check]:
+    """Steps that one report measures in place: without passing elements on, which the other's figure holds."""
+    for pair in comparison.pairs:
+        figure = pair.changes["CPU"].b
+        if pair.kind == "step" and pair.unlike and figure is not None:
+            before, now = (method if method == IN_PLACE else f"by {method}" for method in pair.methods)
+            here = scale(figure, 1e-3)
+            detail = f"{pair.name} is measured {now}, in the baseline {before}: only the total can be compared"
+            yield Check(_rule(pair.name, "CPU"), "undecided", here.value, here.low, here.high, None, detail)
 
 
 def _lost(comparison: Comparison) -> Iterator[Check]:

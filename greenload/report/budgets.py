@@ -242,6 +242,7 @@ def grew_most(comparison: Comparison, kind: str = "CPU") -> str:
         pair.name: change
         for pair in comparison.pairs
         if pair.kind == "step"
+        and not pair.unlike
         and (change := {**pair.changes, **pair.counted}.get(kind)) is not None
         and _growth(change, least=True) > 0
     }

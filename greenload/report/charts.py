@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from greenload.energy.attribution.observation import (
     FIRST_EPOCH,
+    IN_PLACE,
     ITERATOR_START,
     Observation,
     counted_ns,
@@ -379,8 +380,9 @@ def _legend(report: Report, windows: Sequence[Observation], colours: Mapping[str
     of_epochs = {FIRST_EPOCH, ITERATOR_START, *(writing_step(cache.name) for cache in report.caches)}
     seen["other"] = bool(ran - set(colours) - of_epochs - {""})
     seen["epochs"] = bool(ran & of_epochs)
+    whole = "the whole pipeline, with clocks and without" if IN_PLACE in kinds else "the whole pipeline"
     more = (
-        ("full", "the whole pipeline"),
+        ("full", whole),
         ("other", "a trial, paler with the change"),
         ("epochs", "first epochs, writing, and starts of iterators"),
         ("idle", "the idle machine"),

@@ -7,11 +7,12 @@ ratio's interval is wider than that of plans measured in adjacent windows.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import SequenceMatcher
 from typing import Any
 
+from greenload.energy.attribution.observation import IN_PLACE
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.machine import Machine
 from greenload.report import notes, rows
@@ -26,6 +27,7 @@ SEPARATE = (
 )
 COUNTED = ("device_bytes_per_sample", "reads_per_sample")
 """Costs that are counted, not drawn: bytes from storage devices, and read system calls."""
+_NAMED = 3  # steps that a difference names
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,13 @@ class RowPair:
     """By kind of cost: ``"CPU"``, then groups of domains."""
     counted: Mapping[str, Change] = field(default_factory=dict)
     """By each of `COUNTED`."""
+    methods: tuple[str, str] = ("", "")
+    """How each report's step was measured; empty where it has none."""
+
+    @property
+    def unlike(self) -> bool:
+        """Whether one report's step was measured in place, and the other's wasn't: then they hold unlike things."""
+        return not self.only and self.methods[0] != self.methods[1] and IN_PLACE in self.methods
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,13 @@ def compare(a: Report, b: Report) -> Comparison:
     rows_a, rows_b = (rows.report_rows(replace(report, steps=report.own_steps)) for report in (a, b))
     pairs = tuple(_pair(row_a, row_b, comparable) for row_a, row_b in _matched(rows_a, rows_b))
     return Comparison(
-        a, b, machines, tuple(_setups(a, b)), tuple(_totals(a, b, comparable)), pairs, _incomparable(held_back)
+        a,
+        b,
+        machines,
+        (*_setups(a, b), *_methods(pairs)),
+        tuple(_totals(a, b, comparable)),
+        pairs,
+        _incomparable(held_back),
     )
 
 
@@ -207,6 +222,16 @@ def _setups(a: Report, b: Report) -> Iterator[Difference]:
             yield Difference(f"{name} joules", left, right)
 
 
+def _methods(pairs: Sequence[RowPair]) -> Iterator[Difference]:
+    """How steps of both reports were measured, where one was in place and the other wasn't."""
+    unlike = [pair for pair in pairs if pair.unlike]
+    if unlike:
+        names = [pair.name for pair in unlike[:_NAMED]]
+        more = f" and {len(unlike) - _NAMED} more" if len(unlike) > _NAMED else ""
+        left, right = (" or ".join(dict.fromkeys(pair.methods[side] for pair in unlike)) for side in (0, 1))
+        yield Difference(f"how {', '.join(names)}{more} {'is' if len(unlike) == 1 else 'are'} measured", left, right)
+
+
 def _facts(report: Report) -> dict[str, Any]:
     plan = {name: report.plan[name] for name in ("backend", "threads", "prefetch", "sample") if name in report.plan}
     source = report.pipeline.get("source")
@@ -274,7 +299,9 @@ def _pair(a: ReportRow | None, b: ReportRow | None, comparable: Mapping[str, boo
     read = _change("read", "bytes", a.device_bytes if a else None, b.device_bytes if b else None, divide=divide)
     reads = _change("reads", "reads", a.reads if a else None, b.reads if b else None, divide=divide)
     counted = dict(zip(COUNTED, (read, reads), strict=True))
-    return RowPair(row.name or row.label, row.label, row.kind, "" if a and b else "A" if a else "B", changes, counted)
+    only = "" if a and b else "A" if a else "B"
+    methods = (a.method if a else "", b.method if b else "")
+    return RowPair(row.name or row.label, row.label, row.kind, only, changes, counted, methods)
 
 
 def _totals(a: Report, b: Report, comparable: Mapping[str, bool]) -> Iterator[Change]:

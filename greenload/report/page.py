@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from greenload.energy.attribution.observation import IN_PLACE
 from greenload.energy.figures import PROVENANCES, Figure, scale, sum_figures
 from greenload.report import charts, notes, rows
 from greenload.report.charts import BarChart
@@ -205,7 +206,7 @@ def _box(step: ReportStep, share: float | None, spec: object, number: int) -> di
         "label": step.name,
         "stages": " + ".join(step.stages) if [step.name] != list(step.stages) else "",
         "backend": step.backend,
-        "method": step.method,
+        "method": step.method if step.method == IN_PLACE else f"by {step.method}",
         "where": step.where,
         "cpu": cost if cost in ("unresolved", DASH) else f"{cost} CPU ms",
         "share": "" if share is None else percent(share),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from greenload.energy.attribution.costs import Cost
+from greenload.energy.attribution.costs import HAND_OVER, Cost
 from greenload.energy.domains import DOMAIN_KINDS, Domain
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.report.cost_records import ReportStep
@@ -49,6 +49,8 @@ class ReportRow:
     """Where the user wrote the step."""
     name: str = ""
     """The step's own name, by which two reports' rows are matched."""
+    method: str = ""
+    """How the step was measured: ``"in place"``, ``"replay"`` or ``"prefix"``."""
     in_place_ms: Figure | None = None
     """CPU milliseconds per image that a step counted itself; None where it has no clocks of its own."""
     waiting_ms: Figure | None = None
@@ -162,7 +164,7 @@ def report_rows(report: Report) -> list[ReportRow]:
         return ReportRow(label, kind, more.pop("backend", ""), scale(cpu, 1e3), part, energy, read, reads, **more)
 
     def step_row(step: ReportStep) -> ReportRow:
-        texts = {name: printable(getattr(step, name)) for name in ("backend", "branch", "where", "name")}
+        texts = {name: printable(getattr(step, name)) for name in ("backend", "branch", "where", "name", "method")}
         in_place = scale(step.in_place.cpu_s_per_sample, 1e3) if step.in_place else None
         waiting = scale(step.clock.waiting_s_per_sample, 1e3) if step.clock else None
         return row(step_label(step), "step", step, in_place_ms=in_place, waiting_ms=waiting, **texts)
@@ -231,6 +233,9 @@ def below_zero(report: Report) -> str | None:
     """Why a step's CPU time is below zero, where one is resolved to be."""
     figures = [(row.label, row.cpu_ms) for row in report_rows(report) if row.kind == "step"]
     labels = [label for label, figure in figures if figure and figure.high is not None and figure.high < 0]
+    if labels == [HAND_OVER]:
+        return f"Below zero: {HAND_OVER}: the other steps come to more than the whole takes, some measured outside it"
+    labels = [label for label in labels if label != HAND_OVER]
     if not labels:
         return None
     spares = "spares the steps before it more than it costs" if len(labels) == 1 else "spare more than they cost"

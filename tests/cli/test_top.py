@@ -106,8 +106,8 @@ def test_a_process_that_is_killed_before_its_first_table_has_no_figures(tmp_path
 
 
 NOBODY = (
-    "greenload: error: no process of this user tells what its datasets do: use gl.watch(dataset) in one that runs, or "
-    "name the port of an EnergyCallback: greenload top :9464\n"
+    "greenload: error: no process of this user tells what its datasets do: use gl.watch(dataset) in one that runs, run "
+    "its script by greenload watch, or name the port of an EnergyCallback: greenload top :9464\n"
 )
 
 

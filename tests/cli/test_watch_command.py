@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from burning import environment, wait_for
 
+from greenload.backends import registry
+from greenload.backends.native import op
 from greenload.cli.watch import split_arguments
 
 WATCH = (sys.executable, "-m", "greenload", "watch")
@@ -204,3 +207,105 @@ def test_what_leaves_the_process_has_no_clocks_and_an_interrupt_leaves_what_was_
     report = json.loads((tmp_path / "watch.json").read_text())
     assert rows(report)["after"]["calls"] >= 4
     assert any("workers of tf.data's service" in note for note in report["notes"])
+
+
+LOADING = """
+import json, sys
+import greenload as gl
+import tensorflow as tf
+backend, folder = sys.argv[1:]
+stages = gl.Shuffle(), gl.Decode(), gl.RandomResizedCrop(64), gl.RandomHorizontalFlip(), gl.Batch(8)
+plan = gl.make_plan(gl.Pipeline(gl.ImageFolder(folder), *stages, seed=5), backend, threads=2)
+def doubled(images, labels): return tf.cast(images, tf.int32) * 2, labels
+loaded = gl.load(plan, epochs=2)
+for batches in (loaded, loaded.map(doubled)):
+    print([(int(tf.reduce_sum(tf.cast(images, tf.int64))), labels.numpy().tolist()) for images, labels in batches])
+print(json.dumps([step.name for step in gl.watch(gl.load(plan)).watched.steps]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tf", "native", "pillow", "dali-cpu"])
+def test_what_load_made_has_the_rows_of_its_plan(backend: str, sample_folder: Path, tmp_path: Path) -> None:
+    if not (registry.get(backend).availability().usable and op.usable()):
+        pytest.skip(f"{backend} can't be used here")
+    (tmp_path / "loading.py").write_text(LOADING)
+    words = "loading.py", backend, str(sample_folder)
+    alone, watched = run(sys.executable, *words, cwd=tmp_path), run(*WATCH, "--json", "json", *words, cwd=tmp_path)
+    assert (watched.returncode, watched.stdout) == (alone.returncode, alone.stdout) and not alone.returncode
+    report = json.loads((tmp_path / "json").read_text())
+    expected = json.loads(alone.stdout.splitlines()[-1])
+    assert "Read" in expected
+    [dataset] = report["datasets"]
+    assert [step["name"] for step in dataset["steps"]] == [*expected, "doubled"]
+    images = sum(len(labels) for line in alone.stdout.splitlines()[:2] for _, labels in json.loads(_as_json(line)))
+    assert dataset["samples"] == images and rows(report)["Read"]["calls"] == images
+    assert all(step["timed"] for step in dataset["steps"])
+    assert report["notes"] == [f"not watched: {name}: {why}" for name, why in dataset["unwatched"].items()]
+
+
+def _as_json(line: str) -> str:
+    return line.replace("(", "[").replace(")", "]")
+
+
+SELF_WATCHED = """
+import greenload as gl
+import tensorflow as tf
+def first(x): return x + 1
+def second(x): return x + 2
+def third(x): return x + 3
+part = gl.watch(tf.data.Dataset.range(10).map(first))
+whole = gl.watch(part.map(second))
+for dataset in (part, whole, gl.watch(part.take(5).map(third)), whole.map(third)): print(len(list(dataset)))
+"""
+
+
+@pytest.mark.slow
+def test_what_a_script_watches_itself_is_counted_once(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(SELF_WATCHED)
+    done = run(*WATCH, "--json", "watch.json", "own.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "10\n10\n5\n10\n"), done.stderr
+    report = json.loads((tmp_path / "watch.json").read_text())
+    found = [(step["name"], step["calls"]) for dataset in report["datasets"] for step in dataset["steps"]]
+    assert [name for name, _ in found] == ["first", "second", "third", "third"]
+    assert report["datasets"][1]["counted_in"] == {"first": report["datasets"][0]["name"]}
+    assert dict(found)["first"] >= 35 and dict(found)["second"] == 20 and "outside functions" in done.stderr
+
+
+FOLLOWED = """
+import signal, sys, time
+import tensorflow as tf
+def made(x): return tf.reduce_sum(tf.random.stateless_uniform([20000], (x, x)))
+def twice(x): return x * 2
+train = tf.data.Dataset.range(10**9).map(made)
+for number, _ in enumerate(train):
+    time.sleep(0.001)
+    if number % 50 == 0:  # of the same structure each time; from the hundredth on the training's function is in both
+        list(tf.data.Dataset.range(5).map(twice))
+    if number == 100:
+        list(train.take(3).map(twice))
+"""
+
+
+@pytest.mark.slow
+def test_a_watched_script_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "followed.py").write_text(FOLLOWED)
+    status, given = tmp_path / "status", environment(tmp_path / "status", TF_CPP_MIN_LOG_LEVEL="3")
+    status.mkdir(mode=0o700)
+    command = [*WATCH, "--json", "watch.json", "followed.py", "--epochs", "3"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=given, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: (status / f"{process.pid}.json").exists() or process.poll() is not None)
+        words = [*WATCH[:-1], "top", "--once", "--json", str(tmp_path / "top.json")]
+        top = subprocess.run(words, env=given, capture_output=True, text=True, timeout=100)
+    finally:
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=100)[1]
+    assert top.returncode == 0, top.stderr + said
+    assert top.stdout.startswith(f"process {process.pid}: python") and "followed.py --epochs 3" in top.stdout
+    seen = json.loads((tmp_path / "top.json").read_text())["last"]
+    calls = {name: step["calls"] for name, step in rows(seen).items()}
+    whole = {name: step["calls"] for name, step in rows(json.loads((tmp_path / "watch.json").read_text())).items()}
+    assert 0 < calls["made"] < whole["made"]
+    assert 0 < sum(step["total_cpu_s"] for step in rows(seen).values()) < seen["cpu_s"]
+    assert process.returncode == -signal.SIGINT and not list(status.glob("*.json"))

@@ -21,10 +21,14 @@ OTHER_COLONS = {
     "Zone.order": "numbers of a zone's id",
     "Zone.parent_id": "numbers of a zone's id",
     "_in_overlay": "folders of an overlay",
+    "PublishedPort.name": "an address of IPv6",
     "_locate": "HOST:FOLDER of a network's file system",
     "_names_tensorflow": "FILE:NAME of a pipeline",
+    "_source": "HOST:PORT of a training",
+    "base": "NODE:OUTPUT of a graph",
     "find_pipeline": "FILE:NAME of a pipeline",
     "look": "fields of /proc/cpuinfo",
+    "state_of": "NODE:OUTPUT of a graph",
 }
 """Functions that take other texts with colons apart, and which."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -80,7 +81,9 @@ def test_steps_have_joules_beside_a_gpu_without_a_counter(monkeypatch: pytest.Mo
         return Settled(True, 0.012)
 
     monkeypatch.setattr(windowing, "settle", settled)
-    monkeypatch.setattr(windowing, "time", SimpleNamespace(sleep=wait, perf_counter=clock.now_s))
+    monkeypatch.setattr(
+        windowing, "time", SimpleNamespace(sleep=wait, perf_counter=clock.now_s, thread_time=time.thread_time)
+    )
     sampler = Sampler([meter], period_s=1e6, clocks=clock.clocks, sleep=wait)
     with sampler:
         windows = Windows(sampler, 5, 0, lambda share, text: None)

@@ -11,7 +11,9 @@ from greenload.energy.figures import Figure, scale
 from greenload.errors import UsageError
 from greenload.report import baselines
 from greenload.report.baselines import against
+from greenload.report.budgets import grew_most
 from greenload.report.checks import Check
+from greenload.report.comparison import compare
 from greenload.report.cost_records import ReportStep
 from greenload.report.data import ColdRun, Report
 
@@ -132,6 +134,24 @@ def test_steps_of_one_report_only_are_told_and_judged_by_the_total(measured: Rep
     assert "RandomHorizontalFlip is gone" in details['steps."RandomHorizontalFlip".cpu_s_per_sample<=baseline']
     assert 'A "b" is new' in details["steps.'A \"b\"'.cpu_s_per_sample<=baseline"]
     assert checks[0].outcome == "undecided" and not any(check.failed for check in checks)
+
+
+def test_a_step_that_is_measured_otherwise_is_judged_by_the_total(measured: Report) -> None:
+    other = changed(measured, 1, 2.0)
+    step = replace(other.steps[1], method="in place")
+    other = replace(other, steps=(other.steps[0], step, *other.steps[2:]), total=measured.total, full=measured.full)
+    checks = against(measured, other)
+    rule = f'steps."{step.name}".cpu_s_per_sample<=baseline'
+    (check,) = [check for check in checks if check.rule.startswith(f'steps."{step.name}".')]
+    assert (check.rule, check.outcome, checks[0].outcome) == (rule, "undecided", "undecided")
+    before = measured.steps[1].method
+    said = f"{step.name} is measured in place, in the baseline by {before}: only the total can be compared"
+    assert check.detail == said
+    assert f"how {step.name} is measured ({before} → in place)" in checks[0].detail
+    grown = changed(measured, 1, 2.0)
+    dearer = replace(other, total=grown.total, full=grown.full)
+    assert step.name not in grew_most(compare(measured, dearer)) and step.name in grew_most(compare(measured, grown))
+    assert against(measured, dearer)[0].outcome == "exceeded"
 
 
 def test_another_processor_is_said_first_and_decides_nothing(measured: Report) -> None:

@@ -144,6 +144,17 @@ def test_what_one_sample_is_differs_in_sight(measured: Report) -> None:
     assert [(one.name, one.a, one.b) for one in compare(a, b).setups] == [("sample", "a row of a batch", "an element")]
 
 
+def test_steps_that_only_one_report_measures_in_place_are_said(measured: Report) -> None:
+    first, *rest = measured.steps
+    one = replace(measured, steps=(replace(first, method="in place"), *rest))
+    every = replace(measured, steps=tuple(replace(step, method="in place") for step in measured.steps))
+    (found,) = compare(measured, one).setups
+    assert (found.name, found.a, found.b) == (f"how {first.name} is measured", first.method, "in place")
+    (found,) = compare(measured, every).setups
+    assert found.name.endswith(f" and {len(measured.steps) - 3} more are measured") and found.b == "in place"
+    assert compare(every, every).setups == ()
+
+
 def test_modelled_joules_have_a_ratio_on_one_machine_only(modelled: Report, measured: Report) -> None:
     """A model's band is common to one machine's figures and cancels; across machines or with a counter it doesn't."""
     assert compare(modelled, modelled).pairs[1].changes["cpu"].ratio is not None

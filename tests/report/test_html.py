@@ -142,6 +142,13 @@ def test_figures_in_place_are_a_column_and_a_note(clocked: Report, measured: Rep
     assert "in place" not in html(measured)
 
 
+def test_the_plan_says_how_each_step_was_measured(measured: Report) -> None:
+    first = replace(measured.steps[0], method="in place")
+    page = html(replace(measured, steps=(first, *measured.steps[1:])))
+    assert f"<small>{first.backend}, in place</small>" in page
+    assert f"<small>{measured.steps[1].backend}, by {measured.steps[1].method}</small>" in page
+
+
 def test_the_headline_sums_all_domains(measured: Report) -> None:
     first = headline(measured)[0]
     total = sum(one.value or 0.0 for one in measured.total.energy_j_per_sample.values()) * 1e3

@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 from widths import assert_figures_are_whole
 
-from greenload.energy.attribution.costs import Cost
+from greenload.energy.attribution.costs import HAND_OVER, Cost
 from greenload.energy.figures import Figure
 from greenload.report.comparison import compare
 from greenload.report.data import Report, Skipped
@@ -249,3 +249,11 @@ def test_advice_side_inputs_and_reads(advised: Report, measured: Report) -> None
     assert "Below zero: Batch spares the steps before it" in shown
     plain = report_text(measured, 120)
     assert "Worth changing" not in plain and " reads" not in plain and "Below zero" not in plain
+
+
+def test_a_hand_over_below_zero_spares_nothing(advised: Report) -> None:
+    steps = tuple(
+        dataclasses.replace(one, name=HAND_OVER if one.name == "Batch" else one.name) for one in advised.steps
+    )
+    shown = report_text(dataclasses.replace(advised, steps=steps), 160)
+    assert "Below zero: hand-over: the other steps come to more than the whole takes" in shown and "spares" not in shown

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from statistics import median
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, WHOLE, Observation
 from greenload.system.work import Work
@@ -23,8 +22,6 @@ LEAST_QUIET = 6
 _OF_THE_WHOLE = frozenset({"full", "with", WHOLE, IN_PLACE})
 """Kinds of its windows; in first epochs, "with" are the held out."""
 _LEAST_ROUNDS = 2
-_SIGMA_OF_MAD = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
-_FAR, _FAR_SHARE = 6.0, 0.2  # standard deviations, and share of the median, beyond which a window is no scatter
 
 ShareOf = Callable[[Observation, Collection[str]], float | None]
 """Gives which share of a window's quantity is that of steps, by their names; None where that isn't known."""
@@ -62,10 +59,9 @@ def undisturbed(observations: Iterable[Observation]) -> list[Observation]:
     """The windows without those of the whole in which other processes were busier than in the others.
 
     CPU seconds grow where another process shares a core's caches or its other hyperthread. Windows are chosen by what
-    the others did, never by what the whole itself took, so that the choice doesn't favour small figures. Those of one
-    round stay or go together, as they are compared with each other; also where one of them is invalid, or so far off
-    that something else ran in this process, as collecting what another run left. Where others are busy all the time,
-    the quieter half is kept.
+    the others did, never by what the whole itself took: a pipeline that costs more now and then, as with a new file,
+    would seem to cost less. Those of one round stay or go together, as they are compared with each other; also where
+    one of them is invalid. Where others are busy all the time, the quieter half is kept.
 
     Args:
         observations: all windows of a profile.
@@ -83,7 +79,6 @@ def undisturbed(observations: Iterable[Observation]) -> list[Observation]:
         whole = {key for key, group in rounds.items() if _complete(group, kinds)}
         if len(whole) < _LEAST_ROUNDS:
             whole = set(rounds)
-        whole -= _far_off({key: rounds[key] for key in whole})
         dropped |= {(step, *key) for key in rounds.keys() - whole}
         busy = {key: _busy_cpus(rounds[key]) for key in whole}
         ranked = sorted(busy, key=lambda key: busy[key])
@@ -95,21 +90,6 @@ def undisturbed(observations: Iterable[Observation]) -> list[Observation]:
         for window in windows
         if (window.step, window.build, window.round) not in dropped or window.kind not in _OF_THE_WHOLE
     ]
-
-
-def _far_off(rounds: Mapping[tuple[int, int], Sequence[Observation]]) -> set[tuple[int, int]]:
-    """Rounds of which a window took far more or less CPU time than its like: none of a few, or of a normal scatter."""
-    costs: dict[str, dict[tuple[int, int], float]] = {}
-    for key, windows in rounds.items():
-        for window in windows:
-            costs.setdefault(window.kind, {})[key] = window.cpu_s / window.samples
-    far = set()
-    for of_kind in costs.values():
-        middle = median(of_kind.values())
-        scatter = _SIGMA_OF_MAD * median(abs(cost - middle) for cost in of_kind.values())
-        limit = max(_FAR * scatter, _FAR_SHARE * middle)
-        far |= {key for key, cost in of_kind.items() if abs(cost - middle) > limit}
-    return far if len(rounds) - len(far) >= LEAST_QUIET else set()
 
 
 def _complete(windows: Sequence[Observation], kinds: Collection[str]) -> bool:

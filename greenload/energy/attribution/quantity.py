@@ -46,6 +46,11 @@ class WindowDifference:
     """The steps with clocks whose part of the windows ``absent`` is left out. Where it isn't None, this is the
     hand-over: the cost of all other steps is left out, too."""
 
+    @property
+    def of_whole(self) -> bool:
+        """Whether it is measured by windows of the whole, not by replays or prefixes."""
+        return bool(self.of) or self.less is not None or self.present == FULL
+
 
 class WindowIndex:
     """The working windows of a profile, by group."""
@@ -158,7 +163,8 @@ class Quantity:
         self._background = background
         self._domain = domain
         self._costs = costs
-        self._pool = Pool([self._table(cost) for cost in costs], [self._level(cost) for cost in costs])
+        self._levels = [self._level(cost) for cost in costs]
+        self._pool = Pool([self._table(cost) for cost in costs], self._levels)
         self._terms = [self._term(cost, {index}) for index, cost in enumerate(costs)]
         whole = self._terms[-1] if self._terms else None
         self.resolution = NEGLIGIBLE * abs(whole.value) if whole is not None else 0.0
@@ -174,7 +180,7 @@ class Quantity:
 
     def _term(self, cost: WindowDifference, indices: Collection[int]) -> Term | None:
         """A cost with its scatter; ``indices`` are those of this quantity's costs that it consists of."""
-        estimate = self._pool.estimate(self._table(cost), level=self._level(cost), without=indices)
+        estimate = self._pool.estimate(self._table(cost), level=self._level(cost), without=self._unlike(cost, indices))
         if estimate is None:
             return None
         isolation_bias = 0.0 if self._counts else cost.isolation_bias * estimate.value
@@ -184,6 +190,20 @@ class Quantity:
         wall_s = self._mean(cost, lambda window: counted_ns(window, self._domain) / 1e9)
         other_cpu_s = self._mean(cost, lambda window: window.other_cpu_s)
         return Term(estimate.value, estimate.variance, wall_s, other_cpu_s, isolation_bias)
+
+    def _unlike(self, cost: WindowDifference, indices: Collection[int]) -> set[int]:
+        """The costs that don't tell how much another one's builds differ.
+
+        These are its own, those that are next to nothing, of which builds may differ by any share, and where steps are
+        measured in place those that are measured otherwise than it: the builds of replays are others.
+        """
+        least = NEGLIGIBLE * abs(self._levels[-1])
+        in_place = any(other.of for other in self._costs)
+        return {
+            index
+            for index, (other, level) in enumerate(zip(self._costs, self._levels, strict=True))
+            if index in indices or abs(level) < least or (in_place and other.of_whole != cost.of_whole)
+        }
 
     def _mean(self, cost: WindowDifference, measure: Callable[[Observation], float]) -> float:
         """The mean of another figure over the builds' means, of windows in which the quantity is known."""
@@ -225,7 +245,7 @@ class Quantity:
         values = self._windows.per_sample(whole.present, with_idle_power)
         level = sum(values.values()) / len(values)
         table = self._windows.table(whole, with_idle_power)
-        estimate = self._pool.estimate(table, level=level, without={len(self._costs) - 1})
+        estimate = self._pool.estimate(table, level=level, without=self._unlike(whole, {len(self._costs) - 1}))
         assert estimate is not None
         settling_s = term.wall_s - self._mean(whole, lambda window: window.work_ns / 1e9)
         return self._figure([(1, Term(estimate.value, estimate.variance, settling_s, term.other_cpu_s))], 0.0)

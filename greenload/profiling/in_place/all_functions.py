@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from greenload.backends.native.counters import NamedCounter
 from greenload.profiling.in_place.clocked import add_clock, counter_of_clock, passes_on
 from greenload.profiling.in_place.definitions import changed
-from greenload.profiling.tfdata.names import function_file, function_name, function_place, installed
+from greenload.profiling.tfdata.names import GREENLOAD, function_file, function_name, function_place, installed
 from greenload.system.frameworks import tf
+from greenload.system.work import Work
 from greenload.text import error_line
 
 _HELD = "_greenload_functions"
@@ -28,16 +29,26 @@ _REDUCE = "reduce()"
 """What TensorFlow calls ``Dataset.reduce``, whose function is the consumer, too."""
 
 
+class Counter(Protocol):
+    """Counts what a function does."""
+
+    @property
+    def read(self) -> Callable[[], Work]:
+        """Gives what has been counted so far."""
+
+
 @dataclass(frozen=True, eq=False)
 class ClockedFunction:
-    """A function of a dataset, with a clock around it."""
+    """A function of a dataset, or a step of a plan, with a clock around it."""
 
-    counter: NamedCounter
+    counter: Counter
     name: str
     """As a profile calls it."""
     where: str
     """``"train.py:31"``, where it was written; empty where that isn't known."""
     file: str
+    note: str = ""
+    """What its clock can't see, as a sentence."""
 
 
 class AllFunctions:
@@ -99,6 +110,7 @@ class AllFunctions:
             os.path.basename(function_file(wrapper._func)) == _LOOPS
             or transformation == _REDUCE
             or not function.graph.inputs
+            or function_file(wrapper._func).startswith(GREENLOAD)  # those of load have the clocks of its plan's steps
         ):
             return ""
         if any(isinstance(spec, DatasetSpec) for spec in nest.flatten(wrapper.output_structure)):

@@ -56,11 +56,11 @@ class Clocks:
                 self._nodes.setdefault(id(dataset), node)
         self.dataset = (build or self._sharing)(self._function)
         """With clocks."""
-        before = {mine: step for node in _watched_before(root) for mine, step in _steps_before(node)}
+        before = {mine: step for node in watched_before(root) for mine, step in steps_before(node)}
         steps = {node: self._step(node) or before.get(node) for node in root.nodes()}
         self.steps: Mapping[Node, WatchedStep] = {node: step for node, step in steps.items() if step is not None}
         """Those that have a clock, in the order of the data."""
-        self.includes = tuple(node.dataset.watched for node in _watched_before(root))
+        self.includes = tuple(node.dataset.watched for node in watched_before(root))
         """What was watched in it already."""
         shown = [node for node in root.nodes() if not node.hidden and node not in self.steps]
         self.unwatched: Mapping[str, str] = {node.name: self._reason(node) for node in shown}
@@ -141,11 +141,12 @@ def _reader(counters: Sequence[NamedCounter]) -> Callable[[], Work]:
     return read
 
 
-def _watched_before(root: Node) -> list[Node]:
+def watched_before(root: Node) -> list[Node]:
+    """The nodes of datasets that were watched already."""
     return [node for node in root.nodes() if node.kind == "watched"]
 
 
-def _steps_before(watched: Node) -> list[tuple[Node, WatchedStep]]:
+def steps_before(watched: Node) -> list[tuple[Node, WatchedStep]]:
     """The steps of a dataset that was watched already, by the nodes of this tree, and as these are called."""
     clocks = watched.dataset.clocks
     pairs = zip(watched.inputs[0].nodes(), clocks._root.nodes(), strict=True)  # two walks of one dataset

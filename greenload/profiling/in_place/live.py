@@ -61,7 +61,10 @@ class LiveDataset:
     samples: float | None
     """That left it; None where that can't be seen."""
     steps: tuple[LiveStep, ...]
+    """Without those that a dataset before it has, too."""
     unwatched: Mapping[str, str] = field(default_factory=dict)
+    counted_in: Mapping[str, str] = field(default_factory=dict)
+    """Of its other steps, whose clock is one of a dataset before it, that one's name."""
 
     @property
     def cpu_s(self) -> float:
@@ -113,6 +116,7 @@ class Live:
                     "samples": dataset.samples,
                     "steps": [self._step_to_dict(step) for step in dataset.steps],
                     "unwatched": dict(dataset.unwatched),
+                    "counted_in": dict(dataset.counted_in),
                 }
                 for dataset in self.datasets
             ],
@@ -159,7 +163,7 @@ def live(
     energy_j: Mapping[str, float] | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> Live:
-    """The rows of a span of time.
+    """The rows of a span of time. Of a step that several datasets have, the first has the row.
 
     Args:
         spans: what is watched in one process, and its later moment less its earlier one.
@@ -173,15 +177,14 @@ def live(
         >>> live([(watched, watched.read() - before)]).datasets[0].steps[0].cpu_s
         1.32
     """
-    datasets = tuple(
-        LiveDataset(
-            watched.name,
-            watched.sample_unit,
-            span.samples,
-            tuple(LiveStep(step, span.steps.get(step.name, Work())) for step in watched.steps),
-            watched.unwatched,
-        )
-        for watched, span in spans
-    )
+    datasets: list[LiveDataset] = []
+    counted: dict[int, str] = {}
+    for watched, span in spans:
+        own = [step for step in watched.steps if step.clock not in counted]
+        steps = tuple(LiveStep(step, span.steps.get(step.name, Work())) for step in own)
+        counted_in = {step.name: counted[step.clock] for step in watched.steps if step.clock in counted}
+        unit, unwatched = watched.sample_unit, watched.unwatched
+        datasets.append(LiveDataset(watched.name, unit, span.samples, steps, unwatched, counted_in))
+        counted |= {step.clock: watched.name for step in own}
     longest = max((span for _, span in spans), key=lambda span: span.time_s, default=Moment(0.0, 0.0, {}))
-    return Live(longest.time_s, longest.cpu_s, datasets, dict(energy_j or {}), dict(provenance or {}))
+    return Live(longest.time_s, longest.cpu_s, tuple(datasets), dict(energy_j or {}), dict(provenance or {}))

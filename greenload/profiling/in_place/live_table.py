@@ -12,22 +12,24 @@ from greenload.report.columns import FigureTable, Line, Sentence
 from greenload.text import DASH, percent, printable
 
 REST = "hand-over and the rest"
-"""The row of the process's CPU time outside all functions with clocks."""
+"""The process's CPU time outside all functions with clocks: a dataset's row where there is one dataset."""
 
 
-def render_live(live: Live, rest: str = REST) -> RenderableType:
-    """The span for a rich console: the process, and a table for each watched dataset.
+def render_live(live: Live) -> RenderableType:
+    """The span for a rich console: the process, a table for each watched dataset, and what is outside them all.
 
     Args:
         live: what was done.
-        rest: the name of the row of CPU time outside all functions.
 
     Example:
         >>> rich.print(render_live(live([(watched, later - earlier)])))
     """
     lines: list[RenderableType] = [Sentence(_process(live))]
     for dataset in live.datasets:
-        lines += _dataset(live, dataset, rest if dataset is live.datasets[-1] else "")
+        lines += _dataset(live, dataset, alone=len(live.datasets) == 1)
+    if len(live.datasets) > 1:
+        share = percent(live.share(live.rest_cpu_s))
+        lines.append(Sentence(f"outside functions ({REST}): {live.rest_cpu_s:,.2f} CPU s, {share}"))
     return Group(*lines)
 
 
@@ -40,7 +42,7 @@ def _process(live: Live) -> str:
     return printable(" · ".join(parts))
 
 
-def _dataset(live: Live, dataset: LiveDataset, rest: str) -> Sequence[RenderableType]:
+def _dataset(live: Live, dataset: LiveDataset, *, alone: bool) -> Sequence[RenderableType]:
     unit, count = dataset.sample_unit, dataset.samples
     per = count if count else None
     rate = f"{count:,.0f} {unit}s, {count / live.wall_s:,.1f}/s" if count and live.wall_s > 0 else f"{unit}s unknown"
@@ -63,13 +65,15 @@ def _dataset(live: Live, dataset: LiveDataset, rest: str) -> Sequence[Renderable
         where = [(f"\n{printable(step.step.where)}", "dim")] if step.step.where else []
         name = Text.assemble(printable(step.step.name), *where)
         lines.append(Line((name, *cells(step.cpu_s, step.waiting_s, f"{step.work.calls:,}"))))
-    if rest:
-        lines.append(Line((rest, *cells(live.rest_cpu_s, None, "")), "italic"))
+    if alone:
+        lines.append(Line((REST, *cells(live.rest_cpu_s, None, "")), "italic"))
     shown: list[RenderableType] = [
         Sentence(Text.assemble((printable(dataset.name or "dataset"), "bold"), f": {rate}")),
         FigureTable("step", heads, lines),
     ]
     shown += [Sentence(printable(f"{step.step.name}: {step.note}"), "dim") for step in dataset.steps if step.note]
+    counted = [printable(f"{name}: counted in {other}") for name, other in dataset.counted_in.items()]
+    shown += [Sentence(text, "dim") for text in counted]
     return shown
 
 

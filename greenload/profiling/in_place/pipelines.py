@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from greenload.backends.clocks import StepClock, segment_name
@@ -20,6 +20,23 @@ _WITHOUT = {
     "cache": "it keeps what is read: part of the row of reading",
 }
 """Why steps of a kind have no clock, where others have."""
+_CLUSTER = "its dataset may be sent to other processes of a cluster"
+
+
+@dataclass(frozen=True)
+class PlanRows:
+    """Rows of a plan's steps."""
+
+    steps: tuple[WatchedStep, ...]
+    unwatched: Mapping[str, str]
+    """Of the steps without a clock, why."""
+    samples: Callable[[Mapping[str, Work]], float | None] | None
+    """As a ``Watched`` has it."""
+
+
+def rows_in_process(loaded: Loaded) -> PlanRows:
+    """Rows of a dataset of ``load`` that was made where all datasets are."""
+    return _rows(loaded.builder.plan, loaded.step_clocks, "" if loaded.builder.has_clocks else _CLUSTER)
 
 
 def watched_pipeline(data: Any, name: str) -> Any:
@@ -30,23 +47,23 @@ def watched_pipeline(data: Any, name: str) -> Any:
         name: of the ``Watched``.
 
     Returns:
-        Batches as they are; a dataset made anew, of the same elements, where clocks go into its graph; ``None`` for
-        anything else.
+        Batches as they are; a dataset made anew, of the same elements, where clocks go into its graph and aren't in it
+        yet; ``None`` for anything else.
     """
     if isinstance(getattr(data, "watched", None), Watched):
         return data
     if isinstance(data, Batches):
-        data.watched = _watched(data.plan, *_clocks_of(data.step_clocks), name)
+        data.watched = _watched(_rows(data.plan, *_clocks_of(data.step_clocks)), name)
         return data
     loaded: Loaded | None = getattr(data, "greenload_loaded", None)
     if loaded is None:
         return None
     why = ""
     try:
-        data = loaded.clocked()
+        data = data if loaded.builder.has_clocks else loaded.clocked()
     except BackendUnavailable as error:
         why = str(error)
-    data.watched = _watched(loaded.builder.plan, data.greenload_loaded.step_clocks, why, name)
+    data.watched = _watched(_rows(loaded.builder.plan, data.greenload_loaded.step_clocks, why), name)
     return data
 
 
@@ -77,14 +94,17 @@ def _clocks_of(read: Callable[[], Sequence[StepClock]]) -> tuple[Sequence[StepCl
         return (), str(error)
 
 
-def _watched(plan: Plan, clocks: Sequence[StepClock], why: str, name: str) -> Watched:
+def _watched(rows: PlanRows, name: str) -> Watched:
+    return Watched(name, rows.steps, rows.unwatched, rows.samples, "row")
+
+
+def _rows(plan: Plan, clocks: Sequence[StepClock], why: str) -> PlanRows:
     """What clocks tell of a plan's steps.
 
     Args:
         plan: whose steps they are.
         clocks: in the order of the data.
         why: other steps have none; empty where that follows from what they are.
-        name: of the result.
     """
     steps = tuple(WatchedStep(clock.name, clock.kind, clock.read, note=clock.note) for clock in clocks)
     seen = {clock.name for clock in clocks}
@@ -94,7 +114,7 @@ def _watched(plan: Plan, clocks: Sequence[StepClock], why: str, name: str) -> Wa
         for step in plan.steps
         if step.name not in seen
     }
-    return Watched(name, steps, unwatched, _samples(clocks), "row")
+    return PlanRows(steps, unwatched, _samples(clocks))
 
 
 def _samples(clocks: Sequence[StepClock]) -> Callable[[Mapping[str, Work]], float | None]:

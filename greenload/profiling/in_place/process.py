@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from greenload.backends.native.library import loaded
 from greenload.energy.measure import measure
+from greenload.loading.graph_clocks import clock_all
 from greenload.profiling.in_place.all_functions import AllFunctions
 from greenload.profiling.in_place.iterated import Iterated
-from greenload.profiling.in_place.live import Live, LiveStep, live
+from greenload.profiling.in_place.live import Live, live
 from greenload.profiling.in_place.watched import Moment, Watched
 
 FORMAT = "greenload.watch/1"
@@ -28,26 +29,7 @@ class ProcessSpan:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data."""
-        span = self.live
-        return {
-            "format": FORMAT,
-            "wall_s": span.wall_s,
-            "cpu_s": span.cpu_s,
-            "rest_cpu_s": span.rest_cpu_s,
-            "energy_j": dict(span.energy_j),
-            "provenance": dict(span.provenance),
-            "datasets": [
-                {
-                    "name": dataset.name,
-                    "samples": dataset.samples,
-                    "sample_unit": dataset.sample_unit,
-                    "steps": [_step_to_dict(span, step) for step in dataset.steps],
-                    "unwatched": dict(dataset.unwatched),
-                }
-                for dataset in span.datasets
-            ],
-            "notes": list(self.notes),
-        }
+        return {"format": FORMAT, **self.live.to_dict(), "notes": list(self.notes)}
 
 
 class ProcessWatch:
@@ -65,6 +47,7 @@ class ProcessWatch:
         loaded()
         self._functions = AllFunctions()
         self._iterated = Iterated(self._functions)
+        clock_all()
         self._functions.patch(datasets.structured_function.StructuredFunctionWrapper)
         self._iterated.patch(datasets.DatasetV2)
         self._energy = measure()
@@ -94,22 +77,6 @@ class ProcessWatch:
         for name, reason in {**self._functions.failures, **self._iterated.unwatched()}.items():
             by_reason.setdefault(reason, []).append(name)
         return [*notes, *(f"not watched: {', '.join(names)}: {reason}" for reason, names in by_reason.items())]
-
-
-def _step_to_dict(span: Live, row: LiveStep) -> dict[str, Any]:
-    step = row.step
-    return {
-        "name": step.name,
-        "kind": step.kind,
-        "where": step.where,
-        "branch": step.branch,
-        **asdict(row.work),
-        "total_cpu_s": row.cpu_s,
-        "total_waiting_s": row.waiting_s,
-        "share": span.share(row.cpu_s),
-        "energy_j": span.joules(row.cpu_s),
-        "note": row.note,
-    }
 
 
 def _now() -> Moment:

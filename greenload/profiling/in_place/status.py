@@ -200,6 +200,7 @@ def _dataset_to_dict(status: DatasetStatus) -> dict[str, Any]:
                 "where": step.where,
                 "branch": step.branch,
                 "note": step.note,
+                "clock": step.clock,
                 "work": asdict(moment.steps.get(step.name, Work())),
             }
             for step in status.steps
@@ -239,4 +240,4 @@ def _step(value: Value) -> WatchedStep:
     calls, timed, crossed = (counts.field(name).integer() for name in ("calls", "timed", "crossed"))
     work = Work(calls, timed, counts.field("cpu_s").number(), counts.field("wall_s").number(), crossed)
     texts = {name: value.field(name).text() for name in ("name", "kind", "where", "branch", "note")}
-    return WatchedStep(read=lambda: work, **texts)
+    return WatchedStep(read=lambda: work, clock=value.field("clock").integer(0), **texts)

@@ -30,6 +30,8 @@ class WatchedStep:
     """As a profile's."""
     note: str = ""
     """What its clock can't see, as a sentence; empty where it sees all."""
+    clock: int = field(default_factory=itertools.count(1).__next__, compare=False)
+    """Of this process's clocks: a step of several watched datasets, whose work is counted once, has one."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ class Moment:
         )
 
 
+new_number = itertools.count(1).__next__
+"""Gives the number of what is watched next in this process."""
+
+
 @dataclass(frozen=True, eq=False)
 class Watched:
     """A dataset, or batches, whose steps have clocks.
@@ -85,7 +91,7 @@ class Watched:
     """Those of tf.data that are alive, for what its own model says of them."""
     includes: tuple[Watched, ...] = ()
     """What was watched before in a part of it, whose steps it has too."""
-    number: int = field(default_factory=itertools.count(1).__next__)
+    number: int = field(default_factory=new_number)
     """Of what is watched in this process."""
 
     def __post_init__(self) -> None:

@@ -25,10 +25,16 @@ from greenload.profiling.tfdata.passes import (
     least_builds,
     reads_files,
     replays_in,
+    same_datasets,
     why_not,
 )
 from greenload.profiling.windows import closing
 from greenload.system.frameworks import tf
+
+OTHERWISE = "not in place, but by what it adds to others"
+CROSSED = f"{OTHERWISE}: each call ended on another thread than it began on"
+UNCALLED = f"{OTHERWISE}: its clock saw no call"
+"""Why a step with a clock is replayed."""
 
 
 class ClockedCampaign(DatasetCampaign):
@@ -45,10 +51,12 @@ class ClockedCampaign(DatasetCampaign):
 
     without_clocks = ""
     """Why no step is measured in place, though some have functions, without its end; empty where some are."""
-    missed: Mapping[str, str] = MappingProxyType({})
-    """What a clock would miss of steps that are therefore replayed, by their names."""
     reader: str | None = ""
     """The step with a clock that reads all the files, if any; None where several steps may."""
+    untold: Mapping[str, str] = MappingProxyType({})
+    """Steps with clocks that couldn't tell them, so that they are measured otherwise, and why, by name."""
+    counted_with: Mapping[str, str] = MappingProxyType({})
+    """Steps that stand in another branch too, where a step's clock counts both, and that step, by name."""
     _pass_samples = 0  # of a window of the whole
 
     def __init__(self, *given: Any, copy_of: ClockedCopyOf, **options: Any) -> None:
@@ -68,8 +76,10 @@ class ClockedCampaign(DatasetCampaign):
         self.replays.forget()
         rows = {node.name for node in self.rows} - self.failed.keys()
         self.clocked = frozenset(rows.intersection(copy.names))
-        self.missed = copy.missed if self.clocked else {}
-        self.reader = file_reader_step(self.rows, self.clocked)
+        if self.clocked:
+            self.untold = {name: f"{OTHERWISE}: {why}" for name, why in copy.missed.items() if name in rows}
+        self.counted_with = same_datasets(self.root, self.clocked)
+        self.reader = file_reader_step(self._own_rows, self.clocked)
 
     def _build(self, build: int, name: str, share: float) -> None:
         if not self.clocked:
@@ -140,16 +150,26 @@ class ClockedCampaign(DatasetCampaign):
     def _settle_clocked(self) -> None:
         """Leave the steps that their clocks couldn't tell in the first build to replays."""
         told = {name for window in self.seen for name, work in window.work.items() if work.timed}
+        crossed = {name for window in self.seen for name, work in window.work.items() if work.crossed}
+        lost = {name: CROSSED if name in crossed else UNCALLED for name in sorted(self.clocked - told)}
+        self.untold = {**self.untold, **lost}
         self.clocked &= told
+        self.counted_with = same_datasets(self.root, self.clocked)
 
     @property
     def measured_steps(self) -> Sequence[Node]:
-        """The nodes with a row that could be measured: without those that only hand over, where others have clocks.
+        """The nodes with a row that could be measured: without those that only hand over, or that others' clocks count.
 
         Raises:
             UsageError: there is none.
         """
-        return [node for node in super().measured_steps if not self._only_hands_over(node)]
+        own = self._own_rows
+        return [node for node in super().measured_steps if node in own]
+
+    @property
+    def _own_rows(self) -> list[Node]:
+        """The nodes with a row of their own, where others have clocks."""
+        return [node for node in self.rows if not self._only_hands_over(node) and node.name not in self.counted_with]
 
     @property
     def counted(self) -> bool:
@@ -165,8 +185,9 @@ class ClockedCampaign(DatasetCampaign):
     @property
     def replayed(self) -> list[Node]:
         """The nodes whose windows are replays or prefixes."""
-        rows = [node for node in self.rows if not self._only_hands_over(node)]
-        return [node for node in rows if self.counted or node.name not in self.clocked or self._may_read(node)]
+        return [
+            node for node in self._own_rows if self.counted or node.name not in self.clocked or self._may_read(node)
+        ]
 
     def _may_read(self, node: Node) -> bool:
         return self.reader is None and reads_files(node)

@@ -19,8 +19,9 @@ _WRAPPERS = ("python_function", "_python_function", "__wrapped__", "__func__", "
 _LONGEST = 32
 """Characters of a lambda's text that a row shows: two lines of a name in a terminal of 80 columns."""
 _PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-_LIBRARIES = tuple(os.path.join(path, "") for path in (sysconfig.get_paths()["stdlib"], str(Path(__file__).parents[2])))
-"""Folders of Python's own library and of greenload."""
+GREENLOAD = os.path.join(Path(__file__).parents[2], "")
+"""Greenload's folder."""
+_LIBRARIES = (os.path.join(sysconfig.get_paths()["stdlib"], ""), GREENLOAD)
 
 
 def installed(file: str) -> bool:

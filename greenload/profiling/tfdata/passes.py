@@ -77,6 +77,22 @@ def replays_in(build: int) -> bool:
     return build < BUILDS or build >= PASS_BUILDS
 
 
+def same_datasets(root: Node, clocked: Collection[str]) -> dict[str, str]:
+    """Steps that a step with a clock counts as well, and that step, by name: one dataset stands in several branches.
+
+    Args:
+        root: the dataset.
+        clocked: the names of steps with clocks.
+    """
+    first: dict[int, Node] = {}
+    same: dict[str, str] = {}
+    for node in root.nodes():
+        counting = node if node.inner is not None else first.setdefault(id(node.dataset), node)
+        pairs = zip((counting, *counting.looked), (node, *node.looked), strict=False)
+        same |= {twin.name: step.name for step, twin in pairs if step.name in clocked and twin.name not in clocked}
+    return same
+
+
 def reads_files(node: Node) -> bool:
     """Whether a node may read files, as far as can be seen."""
     return (

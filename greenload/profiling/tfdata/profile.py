@@ -194,6 +194,7 @@ def _plan(campaign: ClockedCampaign) -> dict[str, Any]:
         for node in root.nodes()
         if -1 in (node.parameters.get("num_parallel_calls"), node.parameters.get("buffer_size"))
     ]
+    in_place = campaign.clocked | campaign.counted_with.keys()
     steps = []
     for node in campaign.rows:
         flow = counts.flows[node]
@@ -207,7 +208,7 @@ def _plan(campaign: ClockedCampaign) -> dict[str, Any]:
                 "out": str(node.element_spec),
                 "elements_per_sample": flow.elements_per_sample,
                 "bytes_per_element": flow.bytes_per_element,
-                "method": IN_PLACE if node.name in campaign.clocked else campaign.methods.get(node.name, ""),
+                "method": IN_PLACE if node.name in in_place else campaign.methods.get(node.name, ""),
             }
         )
     return {

@@ -55,13 +55,16 @@ def _sum(parts: Sequence[ReportStep], name: str) -> ReportStep:
         return figure(lambda step: step.energy_j_per_sample[domain])
 
     last = parts[-1]
+    methods = {step.method for step in parts}
+    working = [step for step in parts if (step.cpu_s_per_sample.low or 0.0) > 0]
+    in_place = bool(working) and all(step.method == IN_PLACE for step in working)
     branches = zip(*(step.branch.split(" / ") for step in parts), strict=False)
     shared = itertools.takewhile(lambda same: len(set(same)) == 1, branches)
     return replace(
         last,
         name=name,
         stages=(name.partition(" (")[0],),
-        method=parts[0].method if len({step.method for step in parts}) == 1 else "prefix",
+        method=IN_PLACE if in_place else parts[0].method if len(methods) == 1 else "prefix",
         branch=" / ".join(same[0] for same in shared),
         where=next((step.where for step in parts if step.where), ""),
         runs=next((step.runs for step in parts if step.runs == "every epoch"), last.runs),
@@ -69,6 +72,22 @@ def _sum(parts: Sequence[ReportStep], name: str) -> ReportStep:
         energy_j_per_sample={domain: energy(domain) for domain in last.energy_j_per_sample},
         device_bytes_per_sample=figure(lambda step: step.device_bytes_per_sample),
         reads_per_sample=figure(lambda step: step.reads_per_sample),
+        clock=_clock([step.clock for step in parts if step.clock is not None], in_place),
+    )
+
+
+def _clock(parts: Sequence[ClockRecord], in_place: bool) -> ClockRecord | None:
+    """What the clocks of one row's functions saw together; of replays only where the row is ``in_place``."""
+    if not parts:
+        return None
+    calls = sum(part.calls_per_sample for part in parts)
+    crossed = sum(part.crossed_share * part.calls_per_sample for part in parts)
+    replays = [part.replay_cpu_s_per_sample for part in parts if part.replay_cpu_s_per_sample is not None]
+    return ClockRecord(
+        sum_figures((part.waiting_s_per_sample for part in parts), common=True),
+        calls,
+        crossed / calls if calls else 0.0,
+        sum_figures(replays, common=True) if in_place and len(replays) == len(parts) else None,
     )
 
 

@@ -33,10 +33,12 @@ def skipped_steps(campaign: ClockedCampaign) -> Iterator[Skipped]:
     yield from thrown_away(campaign.root, campaign.counts, campaign.replays.before)
     for name, why in campaign.failed.items():
         yield Skipped(name, why)
+    for name, why in campaign.untold.items():
+        yield Skipped(name, f"measured {why}")
+    for name, counting in campaign.counted_with.items():
+        yield Skipped(name, f"it is the same dataset as {counting}, whose row holds what both cost")
     if campaign.without_clocks:
         yield Skipped("clocks", f"no step is measured in place, all by replays: {campaign.without_clocks}")
-    for name, what in campaign.missed.items():
-        yield Skipped(name, f"measured by replay, for what its clock would miss: {what}")
     if campaign.bounds is not None:
         yield from (Skipped(name, why) for name, why in campaign.bounds.reasons.items())
         if campaign.hurried:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from greenload.profiling.tfdata.graph import Node  # noqa: E402
 from greenload.profiling.tfdata.names import installed, lambda_text  # noqa: E402
 from greenload.profiling.tfdata.rebuild import Builder  # noqa: E402
 from greenload.profiling.tfdata.walk import walk  # noqa: E402
-from greenload.report.cost_records import ReportStep  # noqa: E402
+from greenload.report.cost_records import ClockRecord, ReportStep  # noqa: E402
 
 Range = tf.data.Dataset.range
 
@@ -81,12 +82,17 @@ def test_what_a_library_makes_has_the_name_and_place_of_the_users_call(tmp_path:
         assert not any(installed(node.file) for node in root.nodes() if node.file), name
 
 
+def figure(value: float) -> Figure:
+    """A figure that is known to 0.1."""
+    return Figure(value, value - 0.1, value + 0.1, "measured")
+
+
 def step(name: str, branch: str = "", cpu_s: float = 1.0) -> ReportStep:
     """A step of a report."""
-    figure = Figure(cpu_s, cpu_s - 0.1, cpu_s + 0.1, "measured")
+    cost = figure(cpu_s)
     return ReportStep(
-        name=name, stages=("map",), backend="tf", method="replay", branch=branch, cpu_s_per_sample=figure,
-        energy_j_per_sample={"cpu": figure}, device_bytes_per_sample=figure, reads_per_sample=figure,
+        name=name, stages=("map",), backend="tf", method="replay", branch=branch, cpu_s_per_sample=cost,
+        energy_j_per_sample={"cpu": cost}, device_bytes_per_sample=cost, reads_per_sample=cost,
     )  # fmt: skip
 
 
@@ -108,6 +114,26 @@ def test_the_rows_of_one_call_are_one(tmp_path: Path) -> None:
         groups = (Indistinct(("range", "rejection_resample"), "cpu_s", Figure.missing()),)
         assert report_rows.indistinct_rows(groups, names) == ()
     assert report_rows.row_names(walk(Range(3).map(tenth))) == {"range": "range", "tenth": "tenth"}
+
+
+def test_a_row_of_several_clocks_says_what_all_of_them_saw() -> None:
+    def clocked(name: str, waiting_s: float, calls: float, crossed: float) -> ReportStep:
+        clock = ClockRecord(figure(waiting_s), calls, crossed, figure(2.0))
+        return replace(step(name), method="in place", clock=clock)
+
+    def merged(*parts: ReportStep) -> ReportStep:
+        (one,) = report_rows.merged_rows(parts, dict.fromkeys([part.name for part in parts], "call"))
+        return one
+
+    first, second, passing = clocked("a", 0.5, 3.0, 0.2), clocked("b", 0.25, 1.0, 0.6), step("c", cpu_s=0.0)
+    both = merged(first, second, passing)
+    assert both.method == "in place" and both.clock is not None
+    assert both.clock.waiting_s_per_sample.value == pytest.approx(0.75) and both.clock.calls_per_sample == 4.0
+    assert both.clock.crossed_share == pytest.approx(0.3)
+    assert both.clock.replay_cpu_s_per_sample is not None and both.clock.replay_cpu_s_per_sample.value == 4.0
+    mixed = merged(first, second, step("c", cpu_s=1.0))
+    assert mixed.method == "prefix" and mixed.clock == replace(both.clock, replay_cpu_s_per_sample=None)
+    assert merged(step("c"), step("d")).clock is None
 
 
 def test_rows_are_the_users_calls_and_numbered_among_themselves(tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+"""Datasets that a process iterates, put together by their structure and by the functions that they have in common."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from greenload.profiling.in_place.all_functions import ClockedFunction
+from greenload.profiling.in_place.watched import Watched, WatchedStep, new_number
+from greenload.profiling.tfdata.names import numbered_names
+from greenload.system.work import Work
+
+TENSORFLOW = f"{os.sep}tensorflow{os.sep}"
+"""In the path of a function that TensorFlow itself adds."""
+Step = tuple[str, str, str, str]
+"""A step's name, kind, place and branch."""
+
+
+@dataclass
+class Kind:
+    """Datasets of one structure that were iterated at one place in the program."""
+
+    place: str
+    caller: str
+    """The line that called the function in which they were iterated; empty for none."""
+    steps: dict[Step, list[ClockedFunction]]
+    """The functions of all of them: one that comes later adds its own."""
+    unwatched: dict[str, str]
+    samples: Callable[[Mapping[str, Work]], float | None] | None = None
+    sample_unit: str = "element"
+    datasets: int = 0
+    iterations: int = 0
+    number: int = field(default_factory=new_number)
+    """That others follow it by."""
+    includes: tuple[Watched, ...] = ()
+    """What the script itself watches in them."""
+
+    def functions(self) -> set[ClockedFunction]:
+        return {function for functions in self.steps.values() for function in functions}
+
+
+def watched_kinds(kinds: Sequence[Kind], final: bool = False) -> list[Watched]:
+    """The datasets with steps, those that have functions in common together.
+
+    Args:
+        kinds: all.
+        final: with how many there were, and of steps that TensorFlow adds only those that were called.
+    """
+    groups = _groups([kind for kind in kinds if kind.steps])
+    groups = [[_without_idle(kind) for kind in kinds] if final else kinds for kinds in groups]
+    places = Counter(_places(kinds) for kinds in groups)
+    return [_watched(kinds, places[_places(kinds)] > 1, final) for kinds in groups]
+
+
+def _without_idle(kind: Kind) -> Kind:
+    """Without steps that TensorFlow itself added, and never ran."""
+    steps = {
+        step: functions
+        for step, functions in kind.steps.items()
+        if any(TENSORFLOW not in one.file or one.counter.read().calls for one in functions)
+    }
+    return replace(kind, steps=steps)
+
+
+def _groups(kinds: Sequence[Kind]) -> list[list[Kind]]:
+    """Those that have functions in common together, in the order of the first."""
+    groups: list[tuple[set[ClockedFunction], list[Kind]]] = []
+    for kind in kinds:
+        functions, together = kind.functions(), [kind]
+        for group in [group for group in groups if group[0] & functions]:
+            groups.remove(group)
+            functions, together = functions | group[0], [*group[1], *together]
+        groups.append((functions, together))
+    return [together for _, together in groups]
+
+
+def _places(kinds: Sequence[Kind]) -> str:
+    return ", ".join(dict.fromkeys(kind.place for kind in kinds))
+
+
+def _watched(kinds: Sequence[Kind], called_from: bool, counts: bool) -> Watched:
+    datasets, iterations = sum(kind.datasets for kind in kinds), sum(kind.iterations for kind in kinds)
+    name = _places(kinds)
+    if called_from and (callers := dict.fromkeys(kind.caller for kind in kinds if kind.caller)):
+        name += f" from {', '.join(callers)}"
+    counted = [(datasets, "datasets"), (iterations, "iterators")]
+    told = ", ".join(f"{count} {what}" for count, what in counted if counts and count > 1)
+    name += f" ({told})" if told else ""
+    unwatched = {name: reason for kind in kinds for name, reason in kind.unwatched.items()}
+    # Else some leave one dataset, some another.
+    samples = kinds[0].samples if len({kind.samples for kind in kinds}) == 1 else None
+    steps, number = steps_together([kind.steps for kind in kinds]), min(kind.number for kind in kinds)
+    includes = tuple(dict.fromkeys(part for kind in kinds for part in kind.includes))
+    return Watched(name, steps, unwatched, samples, kinds[0].sample_unit, includes=includes, number=number)
+
+
+def steps_together(parts: Iterable[Mapping[Step, list[ClockedFunction]]]) -> tuple[WatchedStep, ...]:
+    """Steps of datasets that may have functions in common, which then are one step."""
+    lists: dict[Step, list[list[ClockedFunction]]] = {}
+    taken: dict[ClockedFunction, Step] = {}
+    for part in parts:
+        for step, functions in part.items():
+            same = next((taken[function] for function in functions if function in taken), step)
+            lists.setdefault(same, []).append(functions)
+            taken |= dict.fromkeys(functions, same)
+    names = numbered_names([name for name, *_ in lists])
+    return tuple(
+        _step((name, *step[1:]), functions) for name, (step, functions) in zip(names, lists.items(), strict=True)
+    )
+
+
+def _step(step: Step, parts: Sequence[list[ClockedFunction]]) -> WatchedStep:
+    name, kind, where, branch = step
+    counters = {function.counter for part in parts for function in part}
+    if len(counters) == 1 and isinstance(own := counters.pop(), WatchedStep):  # which others may have, too
+        return replace(own, name=name, branch=branch)
+    note = next((function.note for part in parts for function in part if function.note), "")
+    return WatchedStep(name, kind, _reader(parts), where, branch, note)
+
+
+def _reader(parts: Sequence[list[ClockedFunction]]) -> Callable[[], Work]:
+    def read() -> Work:
+        functions = {function for part in parts for function in list(part)}
+        return sum((function.counter.read() for function in functions), Work())
+
+    return read
