@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.backends.registry import own_clocks
-from greenload.energy.attribution.observation import FIRST_EPOCH, Observation, writing_step
+from greenload.backends.native import op
+from greenload.backends.tables import in_tf_data
+from greenload.energy.attribution.attribute import COUNTED_KINDS
+from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, WHOLE, Observation, writing_step
 from greenload.energy.attribution.quantity import ISOLATION_BIAS_ON_BATCHES
+from greenload.energy.domains import Domain
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
 from greenload.loading.dataset import DatasetBuilder
+from greenload.loading.graph_clocks import GraphClocks
 from greenload.loading.tf_graph import options
 from greenload.planning.device_split import Split
 from greenload.plans.order import Order
@@ -25,7 +30,7 @@ from greenload.profiling.campaign import BEHIND_SHARE, Campaign
 from greenload.profiling.options import Options
 from greenload.profiling.page_cache import ColdFiles
 from greenload.profiling.replays import PipelineReplays
-from greenload.profiling.runs import LayerRun, held_batches, plan_run
+from greenload.profiling.runs import LayerRun, ReadWork, held_batches, no_clocks, plan_run
 from greenload.profiling.windows import BUILDS, Further, Runnable, closing, no_further_build
 from greenload.system.random_states import random_states_kept
 
@@ -61,7 +66,9 @@ class PipelineCampaign(Campaign):
         """What has a row: the plan's steps, and the layer on the device."""
         self.indices = indices
         self._behind: dict[str, bool] = {}
-        self._clocks = own_clocks(plan)
+        self._can_have_clocks = not any(step.kind == "cache" for step in plan.steps) and op.usable()
+        self.clocked: frozenset[str] = frozenset()
+        """Steps that are measured in place, by name: known after the first windows with clocks."""
 
     @property
     def measured_steps(self) -> Sequence[Step]:
@@ -78,9 +85,11 @@ class PipelineCampaign(Campaign):
         for build, name, share in self._builds(1.0, further):
             self._tell(f"building ({name})")
             made = DatasetBuilder(self.plan, self._order)
-            full = self._full(made)
             replays = self._replays(made)
-
+            if self._can_have_clocks:
+                self._in_place(made, replays, build, name, share)
+                continue
+            full = self._full(made)
             with closing({"full": full}):
                 self._fill(full)
                 size = self._window_samples(full, 3 * self.window_s)
@@ -88,6 +97,57 @@ class PipelineCampaign(Campaign):
                 self._each_step(self.steps, measure, (full, size), build, name, share)
             self._first_epoch(made, replays, build, name)
         return self.seen
+
+    def _in_place(self, made: DatasetBuilder, replays: PipelineReplays, build: int, name: str, share: float) -> None:
+        """Windows of the whole with clocks and without, then those of the steps that have none."""
+        self._passes(made, build, name)
+        if not build:
+            told = {name for window in self.seen for name, work in window.work.items() if work.timed}
+            self.clocked = frozenset(told.intersection(step.name for step in self.steps if _sees_all(step)))
+            for step in self.steps:
+                self._count_bytes(replays, step)
+        steps = [step for step in self.steps if self.counted or step.name not in self.clocked]
+        for step in steps:
+            self._tell(f"{step.name} ({name})")
+            self._step(replays, made, build, step)
+            self._done += share / len(steps)
+
+    def _passes(self, made: DatasetBuilder, build: int, name: str) -> None:
+        """Windows of the whole, held out, once more without clocks, and with them, by turns."""
+        self._tell(f"the whole, with clocks and without ({name})")
+        # Each kind has a run of its own, so that all are at the same place of their epochs.
+        runs = {kind: self._full(made) for kind in ("full", WHOLE)}
+        runs[IN_PLACE] = self._full(made.clocked(GraphClocks()), clocked=True)
+        with closing(runs):
+            for run in runs.values():
+                self._fill(run)
+            size = self._window_samples(runs["full"], 3 * self.window_s)
+            self._pairs(runs, dict.fromkeys(runs, size), "", build, 2 * self._rounds)
+
+    @property
+    def counted(self) -> bool:
+        """Whether a counter tells joules of CPU seconds, which only replays can share out: all steps are replayed."""
+        return any(
+            channel.provenance != "modelled" and Domain.parse(channel.domain).kind in COUNTED_KINDS
+            for channel in self.channels.values()
+        )
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """What windows are attributed by, as `attribute` takes it."""
+        reader = next(step.name for step in self.steps if step.kind == "read")
+        return super().terms | {"reader": reader if reader in self.clocked else ""}
+
+    def cost(self, name: str) -> float:
+        """CPU seconds per sample of a step already seen, roughly.
+
+        Raises:
+            KeyError: it has no windows.
+        """
+        if name not in self.clocked:
+            return super().cost(name)
+        windows = [window for window in self.seen if window.work]
+        return sum(window.work[name].total_cpu_s or 0.0 for window in windows) / sum(w.samples for w in windows)
 
     def _first_epoch(self, made: DatasetBuilder, replays: PipelineReplays, build: int, name: str) -> None:
         """Windows of the pass that fills the caches: the writing of each, and the whole; they are emptied before."""
@@ -153,11 +213,13 @@ class PipelineCampaign(Campaign):
     def _order(self) -> Order:
         return Order(self.plan.pipeline, self.indices, endless=True)
 
-    def _full(self, made: DatasetBuilder, whole: int = 0) -> Runnable:
+    def _full(self, made: DatasetBuilder, whole: int = 0, clocked: bool = False) -> Runnable:
         batch = made.plan.pipeline.batch
+        dataset = made.endless()
+        read = _reading(made, {step.name for step in self.steps if _sees_all(step)}) if clocked else no_clocks
         if self.device_split:
-            return LayerRun(made.endless().with_options(options(made.plan)), self.device_split.layer)
-        return plan_run(made.endless(), batch.size if batch else 1, made.plan, whole=whole)
+            return LayerRun(dataset.with_options(options(made.plan)), self.device_split.layer, read)
+        return plan_run(dataset, batch.size if batch else 1, made.plan, whole=whole, read_work=read)
 
     def _device_pair(self, made: DatasetBuilder) -> tuple[Runnable, Runnable]:
         """Held batches with the layer, their transfer to its device included, and without."""
@@ -197,17 +259,24 @@ class PipelineCampaign(Campaign):
 
     def _pair(self, replays: PipelineReplays, step: Step) -> tuple[Runnable, Runnable]:
         """A step's runs with and without it."""
+        self._count_bytes(replays, step)
         if step.kind == "pixels" and not replays.on_samples(step):
-            self._count_crossing(replays, step)
             return replays.on_batches(step)
         before = replays.before(step)
-        if before.name not in self.bytes_out:
-            self.bytes_out[before.name] = replays.bytes_in(step)
         if step.kind == "batch":
             return replays.batching(step)
         if before.kind != "cache" and self._goes_behind(replays, before, step):
             return replays.behind(before, step)
         return replays.alone(step)
+
+    def _count_bytes(self, replays: PipelineReplays, step: Step) -> None:
+        """The bytes that leave the step before one, once."""
+        if step.kind == "pixels" and not replays.on_samples(step):
+            self._count_crossing(replays, step)
+        elif step.kind in ("pixels", "batch"):
+            before = replays.before(step)
+            if before.name not in self.bytes_out:
+                self.bytes_out[before.name] = replays.bytes_in(step)
 
     def _count_crossing(self, replays: PipelineReplays, step: Step) -> None:
         """The bytes that leave the step before one, where both are on backends that take batches, but not the same."""
@@ -224,14 +293,9 @@ class PipelineCampaign(Campaign):
             self._behind[step.name] = own_s >= BEHIND_SHARE * self.cost(before.name)
         return self._behind[step.name]
 
-    def _counted(self, step: str, kind: str) -> Mapping[str, float]:
-        """Of the full pipeline: what replays count isn't what the real run takes."""
-        clocks = self._clocks if kind == "full" or step == FIRST_EPOCH else ()
-        return {name: work.total_cpu_s or 0.0 for one in clocks for name, work in one.read().items()}
-
     def _reads_at_most(self, step: str, kind: str) -> int:
         # By kind, as a step on pixels before a cache has a prefix, which reads, beside its replay, which doesn't.
-        reads = kind in ("full", "prefix") or step not in {row.name for row in self.steps}
+        reads = kind in ("full", WHOLE, IN_PLACE, "prefix") or step not in {row.name for row in self.steps}
         return len(self.indices) if reads else 0
 
     def _fill(self, run: Runnable) -> None:
@@ -243,3 +307,19 @@ class PipelineCampaign(Campaign):
         """A pass that fills its caches, and one that reads them: it is measured warm."""
         self._fill(run)
         self._fill(run)
+
+
+def _sees_all(step: Step) -> bool:
+    """Whether a clock of the step sees all that it does: TensorFlow has other threads do parts of steps on pixels."""
+    return step.kind != "pixels" or not in_tf_data(step.backend)
+
+
+def _reading(made: DatasetBuilder, names: Collection[str]) -> ReadWork:
+    """Reads the clocks of steps of a dataset that was made with clocks.
+
+    Args:
+        made: what made it.
+        names: of the steps. What several do together isn't any of these.
+    """
+    clocks = [clock for clock in made.stream.step_clocks if clock.name in names]
+    return lambda: {clock.name: clock.read() for clock in clocks}

@@ -62,10 +62,12 @@ def profile(
     """Measure what each step of a pipeline, or of any ``tf.data.Dataset``, costs, and check the sum against the whole.
 
     A fixed set of samples is drawn from the source and verified; all windows work on it, with the draws of epoch 0. A
-    step on pixels is measured by paired replay: its captured input runs in adjacent windows with and without it.
-    Reading, and caches, are measured by prefixes of the pipeline. The full pipeline runs in between, held out: what
-    it costs beyond the steps' sum is reported as unattributed. Where it has a cache, the report's figures are those of
-    later epochs, which read it, and ``first_epoch`` holds those of the epoch that fills it.
+    step with a clock is measured in place, while the whole pipeline runs: reading, and steps on pixels of ``native``
+    and ``pillow``, and of ``dali`` where it does one alone. Other steps are measured by paired replay: their captured
+    input runs in adjacent windows with and without them. The last row, ``hand-over``, is what the whole takes beside
+    them. The full pipeline runs once more, held out: what it costs beyond the rows' sum is reported as unattributed.
+    Where it has a cache, all is measured by replay, and by prefixes of the pipeline. The report's figures are then
+    those of later epochs, which read the cache, and ``first_epoch`` holds those of the epoch that fills it.
 
     Last, changes that may be worth making (a cache, the end moved to the model, resizing without a filter, steps on
     the backends that ``"auto"`` would choose) are tried beside it in adjacent windows: ``advice``.
@@ -88,7 +90,7 @@ def profile(
 
     Args:
         pipeline: what to profile, a plan of it, or a dataset. Of what ``split_for_device`` gives both sides are shown:
-            the last row is the layer on the device that Keras uses, and the whole runs through it.
+            the last step is the layer on the device that Keras uses, and the whole runs through it.
         backend: as in ``load``; not for a dataset.
         threads: as in ``load``; for a dataset, what stands for ``AUTOTUNE``; all processors if not given.
         samples: different samples to work on, at most; fewer where the source is smaller or they would fill the memory,

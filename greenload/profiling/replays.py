@@ -113,7 +113,9 @@ class PipelineReplays:
         """Batches of a size through all groups, without their work on pixels."""
         idle = []
         for group in self.stream.segment_groups:
-            if group.crosses:
+            if group.crosses and group in self.stream.back:
+                batches = batches.map(unchanged)  # an operation of the graph takes a batch as it is
+            elif group.crosses:
                 idle.append(
                     replay.IdleSegments(self._plan, group.segments, self.entering(group.segments[0]), self._batch_size)
                 )

@@ -6,12 +6,14 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from greenload.energy.attribution.costs import Attribution
+from greenload.energy.attribution.costs import HAND_OVER, Attribution
 from greenload.energy.attribution.epochs import first_epoch, later_epochs
+from greenload.energy.attribution.observation import IN_PLACE
 from greenload.machine import machine
+from greenload.plans.steps import TF_DATA
 from greenload.profiling.page_cache import Dropped
 from greenload.profiling.pipeline_campaign import PipelineCampaign
-from greenload.report.cost_records import CacheState, FirstEpoch, InPlace, ReportStep, figures_of, whole_costs
+from greenload.report.cost_records import CacheState, ClockRecord, FirstEpoch, ReportStep, figures_of, whole_costs
 from greenload.report.data import ColdRun, Report
 
 
@@ -55,7 +57,7 @@ def pipeline_rows(campaign: PipelineCampaign, attribution: Attribution) -> tuple
     names = [step.name for step in campaign.steps]
     caches = [step.name for step in campaign.steps if step.kind == "cache"]
     if not caches:
-        return attribution, {"steps": tuple(_rows(campaign, attribution, names))}
+        return attribution, {"steps": (*_rows(campaign, attribution, names), *hand_over_row(attribution))}
     runs = names[names.index(caches[-1]) :]
     later = later_epochs(campaign.seen, steps=names, runs=runs, **campaign.terms)
     first = first_epoch(campaign.seen, steps=names, caches=caches, **campaign.terms)
@@ -68,7 +70,9 @@ def pipeline_rows(campaign: PipelineCampaign, attribution: Attribution) -> tuple
 
 def _rows(campaign: PipelineCampaign, attribution: Attribution, runs: Collection[str]) -> Iterator[ReportStep]:
     """The steps' rows; those that aren't among ``runs`` run in the first epoch only."""
-    for step, measured in zip(campaign.steps, attribution.steps, strict=True):
+    costs = {measured.name: measured for measured in attribution.steps}
+    for step in campaign.steps:
+        measured = costs[step.name]
         yield ReportStep(
             name=step.name,
             stages=step.stages,
@@ -77,5 +81,14 @@ def _rows(campaign: PipelineCampaign, attribution: Attribution, runs: Collection
             **figures_of(measured.cost),
             bytes_out_per_sample=campaign.bytes_out.get(step.name, step.spec_out.image_bytes()),
             runs="every epoch" if step.name in runs else "first epoch",
-            in_place=None if measured.in_place_cpu_s is None else InPlace(measured.in_place_cpu_s),
+            clock=None if measured.clock is None else ClockRecord.of(measured.clock),
         )
+
+
+def hand_over_row(attribution: Attribution) -> Iterator[ReportStep]:
+    """The row of what is in no step's function, and in no other step, where steps are measured in place."""
+    for step in attribution.steps:
+        if step.name == HAND_OVER:
+            yield ReportStep(
+                name=HAND_OVER, stages=(HAND_OVER,), backend=TF_DATA, method=IN_PLACE, **figures_of(step.cost)
+            )

@@ -109,6 +109,7 @@ def plan_run(
     *,
     release: Callable[[], None] = _nothing,
     whole: int = 0,
+    read_work: ReadWork = no_clocks,
 ) -> DatasetRun:
     """A run of a part of a plan.
 
@@ -118,6 +119,7 @@ def plan_run(
         plan: whose bounds on threads hold.
         release: gives back what the dataset calls.
         whole: samples of which a whole number of groups is made, where the first pass over them is of its own; else 0.
+        read_work: reads the clocks around its functions, if any.
     """
     bounded = options(plan)
     bounded.experimental_optimization.noop_elimination = False  # an empty map must stay a map
@@ -125,7 +127,7 @@ def plan_run(
     if whole:
         elements = max(1, whole // samples_per_element)
         group = max(n for n in range(1, group + 1) if elements % n == 0)
-    return DatasetRun(dataset.with_options(bounded), samples_per_element, group, release=release)
+    return DatasetRun(dataset.with_options(bounded), samples_per_element, group, release=release, read_work=read_work)
 
 
 def grouped_iterator(dataset: tf.data.Dataset, group: int) -> Iterator[Any]:
@@ -160,9 +162,13 @@ class LayerRun:
     Args:
         batches: endless; images first where they are tuples.
         layer: a ``keras.layers.Layer``; ``None`` for none: the batches are only fetched.
+        read_work: reads the clocks around what makes the batches, if any.
     """
 
-    def __init__(self, batches: Iterable[Any], layer: Callable[[Any], Any] | None) -> None:
+    def __init__(
+        self, batches: Iterable[Any], layer: Callable[[Any], Any] | None, read_work: ReadWork = no_clocks
+    ) -> None:
+        self.read_work = read_work
         self._batches: Iterator[Any] | None = iter(batches)
         self._call = tf.function(layer, autograph=False, reduce_retracing=True) if layer else None
 

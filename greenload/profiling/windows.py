@@ -165,27 +165,19 @@ class Windows:
         """How many samples a window may pass so that none is read twice; 0 for windows that read no files."""
         return 0
 
-    def _counted(self, step: str, kind: str) -> Mapping[str, float]:
-        """CPU seconds that steps with clocks of their own have counted so far; none for windows that don't ask."""
-        return {}
-
     def _window(self, run: Runnable, samples: int, step: str, kind: str, k: int, build: int) -> None:
         if self._cold is not None and (most := self._reads_at_most(step, kind)):
             samples = min(samples, most)
             self.dropped.append(self._cold.drop())
         doubt = "" if settle(self.settle_s).idle else "the process was not idle before it"
         read_work: ReadWork = getattr(run, "read_work", no_clocks)
-        before, worked, start = self._counted(step, kind), read_work(), self._start()
+        worked, start = read_work(), self._start()
         passed = run.run(samples)
         waiting_s = time.thread_time()
         settled = settle(self.settle_s)
         waiting_s = time.thread_time() - waiting_s
         doubt = doubt or ("" if settled.idle else "the process did not become idle after it")
         self._note(step, kind, k, build, passed, start, doubt, settled.quiet_s, waiting_s)
-        if before:
-            counted = {name: after - before[name] for name, after in self._counted(step, kind).items()}
-            if any(counted.values()):  # else nothing ran that counts
-                self.seen[-1] = replace(self.seen[-1], counted_s=counted)
         if worked:
             work = {name: after - worked[name] for name, after in read_work().items()}
             self.seen[-1] = replace(self.seen[-1], work=work)

@@ -62,8 +62,8 @@ class ReportStep(Cost, Record):
     """When it runs: ``"first epoch"`` in front of a cache that the first epoch fills, ``"no epoch"`` in front of one
     that was filled already. Where it doesn't run in every epoch its cost here is zero: that of later epochs."""
     in_place: InPlace | None = None
-    """What it took in the full runs; None where its backend has no clocks of its own. Sums, budgets and comparisons are
-    of the costs beside it."""
+    """What it took in the full runs, in reports made before pipelines were measured in place: sums, budgets and
+    comparisons are of the costs beside it. Else None."""
     clock: ClockRecord | None = None
     """What its clock saw beside CPU seconds; None where it was measured otherwise."""
 

@@ -189,6 +189,11 @@ def clocks(report: Report) -> Note | None:
     )
     if any(step.method == "in place" and not step.clock for step in report.steps):
         text += ". Hand-over is what the whole takes beside the steps: passing elements on"
+    shared = [
+        printable(step.name) for step in clocked if step.cpu_s_per_sample.value == 0.0 and step.runs == "every epoch"
+    ]
+    if shared:
+        text += f". {', '.join(shared)}: nothing, another step does it in the same pass"
     crossed = [
         f"{percent(step.clock.crossed_share)} of the calls of {printable(step.name)}"
         for step in clocked

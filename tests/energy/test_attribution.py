@@ -440,25 +440,3 @@ def test_results_are_frozen() -> None:
         figure.value = 2.0  # type: ignore[misc]
     with pytest.raises(dataclasses.FrozenInstanceError):
         Cost(figure, {}, figure).bytes_out_per_sample = 1.0  # type: ignore[misc]
-
-
-def test_what_a_step_counted_in_the_full_runs_is_its_figure_in_place() -> None:
-    rng = np.random.default_rng(5)
-
-    def counting(one: Observation) -> Observation:
-        if one.kind != "full":
-            return one
-        return dataclasses.replace(one, counted_s={"decode": 0.8 * (1 + 0.01 * rng.standard_normal()), "flip": 0.0})
-
-    windows = list(map(counting, profile()))
-    steps = {step.name: step.in_place_cpu_s for step in attribute(windows, steps=STEPS, domains=DOMAINS).steps}
-    decode, flip = steps["decode"], steps["flip"]
-    assert steps["source"] is None and decode is not None and flip is not None
-    assert decode.value == pytest.approx(0.0008, rel=0.02) and decode.low < 0.0008 < decode.high  # type: ignore[operator]
-    assert (flip.value, flip.low, flip.high, flip.unresolved) == (0.0, 0.0, 0.0, False)
-    void = [
-        dataclasses.replace(one, counted_s={"decode": 99.0}, void={"cpu_s": "not idle"}) if one.round == 2 else one
-        for one in windows
-    ]
-    without = {step.name: step.in_place_cpu_s for step in attribute(void, steps=STEPS, domains=DOMAINS).steps}["decode"]
-    assert without is not None and without.value == pytest.approx(0.0008, rel=0.02)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -172,22 +172,3 @@ def test_windows_follow_one_another() -> None:
     assert starts[0] == 0
     for (begin, window), after in itertools.pairwise(zip(starts, windows.seen, strict=True)):
         assert begin is not None and after[0] is not None and begin + window.wall_ns <= after[0]
-
-
-def test_what_steps_count_meanwhile_is_kept_with_the_window() -> None:
-    class Counting(Builds):
-        counted = 3.0
-
-        def _counted(self, step: str, kind: str) -> Mapping[str, float]:
-            return {"decode": self.counted, "flip": 0.0} if step == "counted" else {}
-
-    class Working(Busy):
-        def run(self, samples: int) -> int:
-            windows.counted += 0.25
-            return super().run(samples)
-
-    with Sampler([]) as sampler:
-        windows = Counting(sampler)
-        assert windows.window(Working(0.001), 5, "counted").counted_s == {"decode": 0.25, "flip": 0.0}
-        assert windows.window(Busy(0.001), 5, "counted").counted_s == {}, "nothing ran that counts"
-        assert windows.window(Working(0.001), 5).counted_s == {}, "only where it is asked"

@@ -247,6 +247,9 @@ def test_clocks_have_a_column_of_waiting_and_a_note(measured: Report) -> None:
     assert note is not None and note.text.startswith("In place: CPU time of 1 function, by clocks around them")
     assert "Hand-over is what the whole takes beside the steps" in note.text
     assert "1.000 ±0.010 ms, in its replay 2.00 ±0.10 ms. What counts is the figure in place" in note.text
+    free = replace(report.steps[1], cpu_s_per_sample=Figure(0.0, 0.0, 0.0, "measured"))
+    fused = notes.clocks(replace(report, steps=(report.steps[0], free, report.steps[2])))
+    assert fused is not None and f"{free.name}: nothing, another step does it in the same pass" in fused.text
     doubted = notes.clocks(with_clocks(measured, crossed=0.25))
     assert doubted is not None and doubted.kind == "doubt" and "25 % of the calls of" in doubted.text
     shown = report_text(report, 160)

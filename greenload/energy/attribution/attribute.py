@@ -198,7 +198,6 @@ def attribute(
                 name,
                 method,
                 quantities.cost(partial(Quantity.figure, index=index)),
-                _in_place(windows[FULL], name),
                 _clock_figures(windows, clocked[name], name) if name in clocked else None,
             )
             for index, (name, method) in enumerate(zip(steps, methods, strict=True))
@@ -217,17 +216,6 @@ def attribute(
         ),
         indistinct=quantities.indistinct(steps, domains),
     )
-
-
-def _in_place(full: Sequence[Observation], name: str) -> Figure | None:
-    """What a step counted itself in windows of the full pipeline; None where it counted nothing."""
-    if all(name not in window.counted_s for window in full):
-        return None
-
-    def counted(window: Observation) -> float | None:
-        return None if "cpu_s" in window.void else window.counted_s.get(name)
-
-    return Quantity(WindowIndex(full), [WindowDifference(FULL)], counted, _MEASURED).figure(0, 0.0)
 
 
 def _clocked(windows: WindowIndex, name: str) -> WindowGroup | None:

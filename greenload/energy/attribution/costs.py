@@ -50,8 +50,6 @@ class StepCost:
     method: str
     """``"in place"``, ``"replay"`` or ``"prefix"``."""
     cost: Cost
-    in_place_cpu_s: Figure | None = None
-    """CPU seconds per sample that it counted itself in the full pipeline; None where it has no clocks of its own."""
     clock: ClockFigures | None = None
     """What the clock around its function saw; None where it wasn't measured in place."""
 

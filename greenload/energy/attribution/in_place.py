@@ -47,8 +47,10 @@ def reading_share(reader: str) -> ShareOf:
 
 
 def waiting_s(window: Observation, name: str) -> float | None:
-    """Seconds in which a step's calls had no processor; None where none was timed."""
+    """Seconds in which a step's calls had no processor; None where none was timed, or its clock tells only CPU time."""
     work = window.work.get(name, Work())
+    if work.timed and not work.wall_s:
+        return None
     each = work.waiting_s_per_call
     return each * work.calls if each is not None else (None if work.calls else 0.0)
 

@@ -71,7 +71,8 @@ class Observation:
     """For how long of ``wall_ns``, at its end, the process had nothing left to do: as long as settling takes to see."""
 
     counted_s: Mapping[str, float] = field(default_factory=dict)
-    """CPU seconds that steps counted in it by clocks of their own, by the steps' names."""
+    """CPU seconds that steps counted in it by clocks of their own, by the steps' names: in reports of greenload before
+    it measured pipelines in place."""
     work: Mapping[str, Work] = field(default_factory=dict)
     """What the clocks around steps saw in it, by the steps' names: in windows of kind "in place"."""
 

@@ -13,8 +13,13 @@ _COSTLY = (
     "MatMul", "BatchMatMul", "Einsum", "Conv", "DepthwiseConv", "FFT", "RFFT", "IRFFT", "STFT", "Svd", "Qr", "Cholesky",
 )  # fmt: skip
 """Begins of the types of operations that take most of what a function of a dataset takes."""
-_SPLIT = ("MatMul", "BatchMatMul", "Einsum", "Conv", "DepthwiseConv", "ImageProjectiveTransform", "CropAndResize")
-"""Begins of those that TensorFlow splits among threads of its own, from some size on."""
+_SPLIT = (
+    "MatMul", "BatchMatMul", "Einsum", "Conv", "DepthwiseConv", "MaxPool", "AvgPool", "FFT", "IFFT", "RFFT", "IRFFT",
+    "ScaleAndTranslate", "CropAndResize", "Transpose", "Softmax", "Bincount", "DenseBincount", "FusedBatchNorm",
+    "ParseExample",
+)  # fmt: skip
+"""Begins of those that TensorFlow 2.21 splits among threads of its own, from some size on: seen on images of 1280².
+Others keep to ``threading.max_intra_op_parallelism``, which is 1 in tf.data unless a user asks for more."""
 BRANCHES = "may run on several threads at once: its CPU time is a lower bound"
 SPLIT = "{} may run on other threads of TensorFlow's, whose time is missing here: its CPU time is a lower bound"
 

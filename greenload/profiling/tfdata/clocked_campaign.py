@@ -31,8 +31,9 @@ from greenload.profiling.tfdata.passes import (
 from greenload.profiling.windows import closing
 from greenload.system.frameworks import tf
 
-CROSSED = "not in place, but by what it adds to others: each call ended on another thread than it began on"
-UNCALLED = "not in place, but by what it adds to others: its clock saw no call"
+OTHERWISE = "not in place, but by what it adds to others"
+CROSSED = f"{OTHERWISE}: each call ended on another thread than it began on"
+UNCALLED = f"{OTHERWISE}: its clock saw no call"
 """Why a step with a clock is replayed."""
 
 
@@ -68,13 +69,15 @@ class ClockedCampaign(DatasetCampaign):
         if self.without_clocks:
             return
         try:
-            names = self.replays.clocked(self._copy_of).names
+            copy = self.replays.clocked(self._copy_of)
         except (tf.errors.OpError, ValueError, TypeError, KeyError) as error:
             self.without_clocks = f"it can't be built again with clocks: {tf_error_line(error)}"
             return
         self.replays.forget()
         rows = {node.name for node in self.rows} - self.failed.keys()
-        self.clocked = frozenset(rows.intersection(names))
+        self.clocked = frozenset(rows.intersection(copy.names))
+        if self.clocked:
+            self.untold = {name: f"{OTHERWISE}: {why}" for name, why in copy.missed.items() if name in rows}
         self.counted_with = same_datasets(self.root, self.clocked)
         self.reader = file_reader_step(self._own_rows, self.clocked)
 
@@ -148,7 +151,8 @@ class ClockedCampaign(DatasetCampaign):
         """Leave the steps that their clocks couldn't tell in the first build to replays."""
         told = {name for window in self.seen for name, work in window.work.items() if work.timed}
         crossed = {name for window in self.seen for name, work in window.work.items() if work.crossed}
-        self.untold = {name: CROSSED if name in crossed else UNCALLED for name in sorted(self.clocked - told)}
+        lost = {name: CROSSED if name in crossed else UNCALLED for name in sorted(self.clocked - told)}
+        self.untold = {**self.untold, **lost}
         self.clocked &= told
         self.counted_with = same_datasets(self.root, self.clocked)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from greenload.backends.native import op
@@ -42,6 +42,8 @@ class ClockedCopy:
     names: tuple[str, ...]
     """Of the steps that have one."""
     read: ReadWork
+    missed: Mapping[str, str] = field(default_factory=dict)
+    """What a clock would miss of other steps' functions, by their names, as sentences without their end."""
 
 
 ClockedCopyOf = Callable[[Node, Callable[[Functions], Any]], ClockedCopy]

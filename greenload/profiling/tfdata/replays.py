@@ -87,8 +87,11 @@ class DatasetReplays:
         elif any(self._ends_by_turns(node) for node in self.root.nodes()):
             # What was counted stands for the whole: going on would meet branches in other shares.
             dataset = dataset.take(math.ceil(counts.samples / per_element))
+        options = whole_options(self._whole_options)
+        if read_work is not no_clocks:
+            options.threading.max_intra_op_parallelism = 1  # clocks see the thread that calls
         # Also where it has no end: which of a join's branches ends it can't be told before.
-        repeated = dataset.repeat().with_options(self._whole_options)
+        repeated = dataset.repeat().with_options(options)
         return DatasetRun(repeated, per_element, group, self._told, read_work=read_work)
 
     def _ends_by_turns(self, node: Node) -> bool:

@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from greenload.energy.attribution.attribute import trial_cost, trial_wall_ns
-from greenload.energy.attribution.costs import HAND_OVER, Attribution, Indistinct, StepCost
+from greenload.energy.attribution.costs import Attribution, Indistinct, StepCost
 from greenload.energy.attribution.epochs import first_epoch, later_epochs
 from greenload.energy.attribution.observation import IN_PLACE, ITERATOR_START
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.plans.steps import TF_DATA
+from greenload.profiling.report_rows import hand_over_row
 from greenload.profiling.tfdata.caches import Stores
 from greenload.profiling.tfdata.campaign import DatasetCampaign
 from greenload.profiling.tfdata.graph import DALI_NODE, Node
@@ -116,11 +117,11 @@ def dataset_rows(campaign: DatasetCampaign, attribution: Attribution) -> tuple[A
         run = [name for name, when in runs.items() if when != "no epoch"]
         filled = [node.name for node in stores.empty]
         costs = first_epoch(campaign.seen, steps=run, caches=filled, **campaign.terms)
-        steps = (*merged_rows(list(_rows(nodes, campaign, costs)), names), *_hand_over(costs))
+        steps = (*merged_rows(list(_rows(nodes, campaign, costs)), names), *hand_over_row(costs))
         costs = replace(costs, indistinct=indistinct_rows(costs.indistinct, names))
         first = FirstEpoch(steps=steps, **whole_costs(costs))
     return replace(attribution, indistinct=indistinct_rows(attribution.indistinct, names)), {
-        "steps": (*merged_rows(list(_rows(nodes, campaign, attribution, stores)), names), *_hand_over(attribution)),
+        "steps": (*merged_rows(list(_rows(nodes, campaign, attribution, stores)), names), *hand_over_row(attribution)),
         "first_epoch": first,
         "caches": stores.states(),
     }
@@ -152,15 +153,6 @@ def _method(campaign: DatasetCampaign, node: Node, measured: StepCost, first: bo
     if node.name in campaign.clocked:
         return IN_PLACE
     return measured.method if first else campaign.methods[node.name]
-
-
-def _hand_over(attribution: Attribution) -> Iterator[ReportStep]:
-    """The row of what is in no step's function, and in no other step."""
-    for step in attribution.steps:
-        if step.name == HAND_OVER:
-            yield ReportStep(
-                name=HAND_OVER, stages=(HAND_OVER,), backend=TF_DATA, method=IN_PLACE, **figures_of(step.cost)
-            )
 
 
 def backend_of(node: Node) -> str:

@@ -243,6 +243,25 @@ def test_a_dataset_in_two_branches_has_one_row_for_both() -> None:
     assert steps["work (2)"] == IN_PLACE and validate(report.to_dict()) is None
 
 
+def resized(x: Any) -> Any:
+    """TensorFlow resizes on threads of its own, where it uses a filter."""
+    image = tf.cast(tf.fill((600, 600, 3), x), tf.uint8)
+    return tf.image.resize(image, (200, 200), antialias=True)
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+def test_a_function_that_other_threads_share_is_replayed() -> None:
+    report = gl.profile(Range(64).map(resized).map(lambda image: tf.sqrt(image), name="root").batch(8), samples=64)
+    assert methods(report)["resized"] in ("replay", "prefix") and methods(report)["root"] == IN_PLACE
+    reason = {one.name: one.reason for one in report.skipped}["resized"]
+    assert "not in place" in reason and "ScaleAndTranslate may run on other threads" in reason
+    costs = {step.name: step.cpu_s_per_sample.value or 0.0 for step in report.steps}
+    whole = report.full.cpu_s_per_sample.value
+    assert whole is not None and costs["resized"] > 0.5 * whole
+    assert sum(costs.values()) == pytest.approx(whole, rel=0.1)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows")
 def test_a_function_before_a_cache_is_told_by_first_epochs() -> None:
