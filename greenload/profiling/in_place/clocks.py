@@ -141,7 +141,7 @@ class Clocks:
             return f"a {type(node.dataset).__name__}, which greenload can't build again"
         functions = _functions(node)
         refused = [reason for function in functions if (reason := refusal(function))]
-        if functions and not refused and _takes_dataset(node):
+        if functions and _takes_dataset(node):
             return "its function gives a dataset that was made outside of it: watch that one itself"
         return (refused or ([_BEHIND] if functions else [_NO_FUNCTION]))[0]
 

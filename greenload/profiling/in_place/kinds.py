@@ -38,6 +38,7 @@ class Kind:
     """What the script itself watches in them."""
 
     def functions(self) -> set[ClockedFunction]:
+        """Those with clocks, of all its steps."""
         return {function for functions in self.steps.values() for function in functions}
 
 
