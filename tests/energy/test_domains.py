@@ -25,6 +25,7 @@ OTHER_COLONS = {
     "_locate": "HOST:FOLDER of a network's file system",
     "_names_tensorflow": "FILE:NAME of a pipeline",
     "_source": "HOST:PORT of a training",
+    "clocked_copy": "what a clock misses, in front of what follows from it",
     "base": "NODE:OUTPUT of a graph",
     "find_pipeline": "FILE:NAME of a pipeline",
     "look": "fields of /proc/cpuinfo",
