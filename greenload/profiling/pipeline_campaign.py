@@ -107,10 +107,12 @@ class PipelineCampaign(Campaign):
             for step in self.steps:
                 self._count_bytes(replays, step)
         steps = [step for step in self.steps if self.counted or step.name not in self.clocked]
+        part = share / (1 + len(steps))
+        self._done += part
         for step in steps:
             self._tell(f"{step.name} ({name})")
             self._step(replays, made, build, step)
-            self._done += share / len(steps)
+            self._done += part
 
     def _passes(self, made: DatasetBuilder, build: int, name: str) -> None:
         """Windows of the whole, held out, once more without clocks, and with them, by turns."""

@@ -92,15 +92,15 @@ class ClockedCampaign(DatasetCampaign):
         if not build:
             self._settle_clocked()
         steps = self.replayed if replays_in(build) else []
+        part = share / (1 + len(steps))
+        self._done += part
         for node in steps:
             self._tell(f"{node.name} ({name})")
             if node.name not in self.failed:
                 self._measure(node, self._window_or_less_s, build)
-            self._done += share / len(steps)
+            self._done += part
         if steps:
             self._starts(build, name)
-        else:
-            self._done += share
 
     def _passes(self, build: int, name: str) -> None:
         """Windows of the whole without clocks, once more without, and with them, by turns."""
