@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from greenload.backends.base import GraphSegment, Runner
 from greenload.backends.clocks import StepClock
-from greenload.backends.interface import Backend, OwnClocks
+from greenload.backends.interface import Backend
 from greenload.backends.readers import Decoder, Readers
 from greenload.backends.tables import TABLES, support
 from greenload.errors import BackendUnavailable, PipelineError
@@ -61,12 +61,6 @@ def make_runner(plan: Plan, segment: Segment, batch_size: int) -> Runner:
 def make_graph_segment(plan: Plan, segment: Segment, counter: str = "") -> GraphSegment | None:
     """A segment of a plan inside TensorFlow's graph, as ``Backend.graph_segment`` gives it."""
     return get(segment.backend).graph_segment(plan, segment, readers_of(plan), counter)
-
-
-def own_clocks(plan: Plan) -> list[OwnClocks]:
-    """What counts the steps of a plan while it runs, of backends that have clocks of their own."""
-    clocks = (get(segment.backend).own_clocks(segment) for segment in plan.segments)
-    return [one for one in clocks if one is not None]
 
 
 def step_clocks(segment: Segment, counter: str) -> Sequence[StepClock]:

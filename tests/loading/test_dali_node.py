@@ -408,5 +408,5 @@ def test_its_steps_have_one_clock(photos: Files) -> None:
     assert [step.name for step in steps] == ["draws", "Read", "dali: intake"]
     done = dataset.watched.read()
     assert done.samples == done.steps["Read"].calls == done.steps[dali.name].calls == 20 * COUNT
-    assert done.steps[dali.name].cpu_s > 0
+    assert done.steps[dali.name].cpu_s > 0.001
     assert "GPU" in dali.note and dali.name.startswith("Decode")

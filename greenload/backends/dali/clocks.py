@@ -14,7 +14,10 @@ from greenload.system.work import Work, WorkClock
 
 _TASKS = "/proc/self/task"
 _EVERY_S = 0.25
-"""Between two looks for threads: those that end meanwhile take the rest of their time along."""
+"""Between two looks for new threads, at most: one takes some 15 µs a thread of the process. Those that start and end in
+between aren't seen."""
+_SHARE = 1 / 8
+"""The first looks come when so much more time has passed: a graph may run for a moment only."""
 
 
 class DaliClock:
@@ -27,7 +30,7 @@ class DaliClock:
         self._lock = threading.Lock()
         self._spent: dict[int, float | None] = {}  # by thread; None of one that has no name of DALI's yet
         self._ended_s = 0.0
-        self._looked_s = 0.0
+        self._begun_s = self._due_s = 0.0
         self.calling = WorkClock()
         """Of the calls into DALI; an image that is collected is a call."""
         _clocks.add(self)
@@ -43,16 +46,22 @@ class DaliClock:
                 self._spent |= dict.fromkeys(own)
 
     def follow(self) -> None:
-        """Take for its own all of DALI's threads that no other clock has, those of graphs that DALI builds itself; now
-        and then, if it is called often."""
+        """Note what its threads have spent; now and then also take for its own all of DALI's threads that no other
+        clock has, those of graphs that DALI builds itself. To be called with each batch: threads that end take along
+        what they spent since."""
+        with self._lock:
+            self._looked()
         now = time.monotonic()
-        if now - self._looked_s < _EVERY_S:
+        if now < self._due_s:
             return
-        self._looked_s = now
+        self._begun_s = self._begun_s or now
+        self._due_s = now + min(_EVERY_S, _SHARE * (now - self._begun_s))
         with _building:
             others = {thread for clock in list(_clocks) if clock is not self for thread in list(clock._spent)}
             own = set(filter(_is_dali, _threads())) - others
             with self._lock:
+                ended = self._spent.keys() - own
+                self._ended_s += sum(self._spent.pop(thread) or 0.0 for thread in ended)
                 self._spent = dict.fromkeys(own) | self._spent
                 self._looked()
 
@@ -71,10 +80,11 @@ class DaliClock:
 
     def _looked(self) -> float:
         """CPU seconds of the graph's threads; of one that has ended what was seen last."""
-        for thread in self._spent:
-            if _is_dali(thread):  # which gives its threads their names once they run
+        for thread, spent in self._spent.items():
+            if spent is not None or _is_dali(thread):  # which gives its threads their names once they run
                 with suppress(OSError):
-                    self._spent[thread] = time.clock_gettime((~thread << 3) | 6)  # Linux: a thread's CPU clock
+                    now_s = time.clock_gettime((~thread << 3) | 6)  # Linux: a thread's CPU clock
+                    self._spent[thread] = max(now_s, spent or 0.0)  # its number may be another thread's by now
         return sum(spent or 0.0 for spent in self._spent.values())
 
 

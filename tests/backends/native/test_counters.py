@@ -29,6 +29,12 @@ FLIPPED = KernelStep(Op.FLIP, column=0, counter=0)
 SCALED = KernelStep(Op.AFFINE, dtype_out="float32", numbers=(2.0, 0.0), counter=1)
 
 
+def own_clocks(plan: Plan) -> list[Any]:
+    """The clocks of a plan's segments on backends that have their own."""
+    clocks = (registry.get(segment.backend).own_clocks(segment) for segment in plan.segments)
+    return [one for one in clocks if one is not None]
+
+
 def test_a_row_is_shared_by_all_that_give_its_name_and_goes_with_the_last() -> None:
     one, other = NamedCounter("test/shared"), NamedCounter("test/shared")
     one.add(images=3, nanoseconds=5, bytes_in=7, bytes_out=11)
@@ -168,7 +174,7 @@ def passed(plan: Plan, way: str) -> int:
 @pytest.mark.filterwarnings("ignore:.* have an EXIF orientation")
 def test_files_are_counted_to_the_byte_by_the_plans_steps(sample_folder: Path, way: str) -> None:
     plan = planned(gl.ImageFolder(sample_folder), gl.Decode(exif=True), gl.RandomResizedCrop(32), gl.ToDtype("float32"))
-    (segment,), (clocks,) = plan.segments, registry.own_clocks(plan)
+    (segment,), (clocks,) = plan.segments, own_clocks(plan)
     name = counted_as(Layout.of(TABLE, segment.steps))
     before = {row: counter for row, counter in named_counters().items() if row.startswith(name)}
     assert set(before) == {name, *(f"{name}/{number}" for number in range(4))}, "a row for each step of the kernel"
@@ -197,7 +203,7 @@ def test_the_programs_of_a_choice_are_counted_together(way: str) -> None:
     images = np.random.default_rng(0).integers(0, 256, (22, 24, 24, 3), np.uint8)
     plan = planned(gl.Arrays(images), gl.RandomCrop(16), CHOSEN)
     layout = Layout.of(TABLE, plan.segments[0].steps)
-    (clocks,), name = registry.own_clocks(plan), counted_as(layout)
+    (clocks,), name = own_clocks(plan), counted_as(layout)
     whole = NamedCounter(name)
     assert passed(plan, way) == 22
     rows = named_counters()
@@ -223,6 +229,6 @@ def test_both_ways_of_one_pipeline_count_in_the_same_rows() -> None:
 
 def test_only_backends_with_clocks_have_any(sample_folder: Path) -> None:
     pipeline = gl.Pipeline(gl.ImageFolder(sample_folder), gl.Decode(), gl.Resize((16, 16)), gl.Batch(4))
-    assert registry.own_clocks(make_plan(pipeline, "tf")) == []
-    (clocks,) = registry.own_clocks(make_plan(pipeline, "native"))
+    assert own_clocks(make_plan(pipeline, "tf")) == []
+    (clocks,) = own_clocks(make_plan(pipeline, "native"))
     assert isinstance(clocks, OwnClocks)

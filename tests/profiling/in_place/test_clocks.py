@@ -28,17 +28,17 @@ def plus_one(x: Any) -> Any:
     return x + 1
 
 
-@pytest.mark.alone  # beside other work some calls do change threads
 def test_calls_that_fail_change_no_threads() -> None:
     def checked(x: Any) -> Any:
         with tf.control_dependencies([tf.debugging.assert_less(x % 3, tf.constant(1, tf.int64))]):
             return x + 1
 
-    dataset = gl.watch(Range(300).map(checked).ignore_errors())
-    assert len(list(dataset)) == 100
+    # The first calls do change threads: TensorFlow takes each operation for a costly one until it has seen it run.
+    dataset = gl.watch(Range(6000).map(checked).ignore_errors())
+    assert len(list(dataset)) == 2000
     moment = dataset.watched.read()
     work = moment.steps["checked"]
-    assert work.calls == 100 and work.crossed < 5, work
+    assert work.calls == 2000 and work.crossed < 100, work
     (step,) = live([(dataset.watched, moment)]).datasets[0].steps
     assert step.note == ""
 
