@@ -36,6 +36,8 @@ def warn(message: str) -> None:
 
 def tell(line: str) -> None:
     """Write a line to standard error, printable. Where nobody reads that, the exit status still tells."""
+    if sys.stderr is None:  # the process was started without: print would take standard output
+        return
     try:
         print(printable(line), file=sys.stderr, flush=True)
     except OSError:

@@ -87,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
         The exit status.
     """
     given, behind = split_arguments(arguments)
-    parser = Parser(prog=f"greenload {WATCH}", description=_DESCRIPTION)
+    parser = Parser(prog=f"greenload {WATCH}", description=_DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON")
     _add_arguments(parser)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -59,6 +60,13 @@ def test_a_script_is_as_under_python(name: str, tmp_path: Path) -> None:
     assert watched.stderr == alone.stderr + ("" if name in SILENT else NO_TENSORFLOW)
 
 
+def test_without_standard_error_standard_output_stays_the_scripts_own(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("print('mine')")
+    closed = f"{shlex.join(WATCH)} script.py 2>&-"
+    watched = run("sh", "-c", closed, cwd=tmp_path)
+    assert (watched.returncode, watched.stdout) == (0, "mine\n")
+
+
 def test_a_module_is_as_under_python(tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__main__.py").write_text(
@@ -85,6 +93,7 @@ def test_arguments_of_the_command_stand_before_the_script() -> None:
         (("missing.py",), "missing.py: the script can't be read: No such file"),
         ((".",), ".: is a folder"),
         (("--nothing", "x.py"), "unrecognized arguments: --nothing"),
+        (("--js", "script.py"), "unrecognized arguments: --js"),
         (("--json", "missing/x", "script.py"), "its folder does not exist"),
         (("--json", "x", "--out", "./x", "script.py"), "need a file each"),
         (("-m",), "expected one argument"),
