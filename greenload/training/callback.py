@@ -49,9 +49,10 @@ class EnergyCallback:
 
     A watched dataset (``gl.watch``) needs no profile: the clocks of its steps tell what their functions took in this
     very fit, in training and in validation, and that is the loader's part, at least, as tf.data's own work for each
-    element can't be told from the model's without a profile taken in place. Every watched dataset that works during the
-    fit counts. It is then also said who waits for whom, what tf.data's autotune chose and how much RAM its buffers
-    hold, where it tells (TensorFlow, without a strategy), and watts by step are kept over time (``report.timeline``,
+    element can't be told from the model's without a profile taken in place. Those watched datasets count that batches
+    come from; where that can't be seen, as under a strategy, every one that works during the fit. It is then also said
+    who waits for whom, what tf.data's autotune chose and how much RAM its buffers hold, where it tells (TensorFlow,
+    without a strategy), and watts by step are kept over time (``report.timeline``,
     ``report.save_html("fit.html")``).
 
     It works with ``gl.load``, with any ``tf.data.Dataset``, and with arrays; with ``steps_per_epoch``, validation,

@@ -25,7 +25,7 @@ from greenload.training.fit_report import FitReport
 from greenload.training.idle import find_idle_power
 from greenload.training.instants import Instant, Recorder, Span, joined, spaced, span
 from greenload.training.joules import SplitBasis
-from greenload.training.live_steps import hand_over, samples_in, spread, unwatched, watched_parts
+from greenload.training.live_steps import hand_over, samples_in, spread, unwatched, watched_in, watched_parts
 from greenload.training.loader_costs import samples_of
 from greenload.training.spent import Passed, Spent
 from greenload.training.split import WatchedSteps, split_window
@@ -76,7 +76,7 @@ class Fit:
         self._steps: Steps | None = None
         self._watch = CacheWatch(profile)
         self._writer: Any = None
-        self._only, self._baseline = only, baseline
+        self._only, self._all_count, self._baseline = only, not only, baseline
         self._recorder = Recorder(self._sampler, self._waits, self._buffers, told)
         try:
             idle_power, notes = find_idle_power(self._sampler, profile, idle_s)
@@ -126,6 +126,7 @@ class Fit:
         assert self._epoch is not None
         epoch, start = self._epoch
         self._epoch = None
+        self._see_what_feeds()
         kind, passed = self._count(steps)
         self._passed.append((kind, passed))
         self._validated += self._validation
@@ -133,6 +134,13 @@ class Fit:
         self.epochs.append(self._split(f"epoch {epoch + 1}", (start, end), self._validation, [(kind, passed)]))
         self._last = (start, end)
         return self.epochs[-1]
+
+    def _see_what_feeds(self) -> None:
+        """Count only the watched datasets that batches come from, where that can be seen: one of a fit before may still
+        fill its buffers. Of batches from elsewhere, as under a strategy, all that work count."""
+        if self._all_count and self._steps is not None:
+            fed = watched_in(getattr(self._steps.iterator(), "_dataset", None))
+            self._only = tuple(dict.fromkeys((*self._only, *fed)))
 
     def end(self, ended: str) -> FitReport | None:
         """Stop, give everything back, and say what was spent; None in a fork of the process that began it."""
