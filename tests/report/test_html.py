@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib import resources
 
 import pytest
 from hypothesis import Phase, assume, given, settings
@@ -24,7 +25,7 @@ from greenload.text import amount
 
 pytest.importorskip("jinja2")
 
-from greenload.report.html import html
+from greenload.report.html import compare_html, html
 
 NOT_WORDS = re.compile(r".{,40}\b(?:nan|inf|None)\b.{,40}")
 
@@ -63,6 +64,18 @@ def test_the_page_holds_no_reference_to_anything_outside(measured: Report) -> No
             assert (attributes.get(name) or "data:").startswith("data:"), (tag, attributes)
     policy = next(one for tag, one in elements.tags if one.get("http-equiv") == "Content-Security-Policy")
     assert (policy["content"] or "").startswith("default-src 'none'")
+
+
+def test_all_pages_have_one_head_and_one_script(measured: Report, modelled: Report) -> None:
+    pages = (html(measured), compare_html(measured, modelled))
+    heads = [re.split("<title>.*</title>", page.partition("<body>")[0]) for page in pages]
+    scripts = [page.rpartition("<script>")[2] for page in pages]
+    assert heads[0] == heads[1] and len(heads[0]) == 2 and scripts[0] == scripts[1]
+    sources = {one.name: one.read_text() for one in resources.files("greenload.report").iterdir() if one.is_file()}
+    drawn = [name for name, source in sources.items() if name.endswith(".html") and "block content" in source]
+    assert set(drawn) == {"frame.html", "page.html", "compare.html", "fit.html"}
+    drawn.remove("frame.html")
+    assert all(re.search("<html|<head>|<style|<script", sources[name]) is None for name in drawn)
 
 
 def test_names_are_text_never_markup(hostile: Report) -> None:
