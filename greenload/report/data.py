@@ -25,10 +25,9 @@ from greenload.report.cost_records import (
     IteratorStart,
     ReportStep,
 )
-from greenload.report.record import Record, json_fields, save_json, typed_fields
+from greenload.report.record import Record, json_fields, load_record, save_json, typed_fields
 from greenload.report.validation import SCHEMA, validate
-from greenload.system import file_input, json_data
-from greenload.system.json_data import DataError, short
+from greenload.system.json_data import short
 from greenload.text import printable
 
 UNATTRIBUTED_LIMIT = 0.05
@@ -248,16 +247,7 @@ class Report:
         Raises:
             ReportError: the file can't be read, isn't JSON, or isn't a report of this version; names the file.
         """
-        try:
-            data = json_data.parse(file_input.read_any(path, json_data.LARGEST_BYTES)).data
-        except OSError as error:
-            raise ReportError(f"{path}: the report can't be read: {error.strerror}; check the path") from None
-        except DataError as error:
-            raise ReportError(f"{path}: a report is JSON, but {error}; profile again") from None
-        try:
-            return cls.from_dict(data)
-        except ReportError as error:
-            raise ReportError(f"{path}: {error}") from None
+        return load_record(path, cls.from_dict)
 
 
 _OPTIONAL = ("carbon", "precision", "cold", "first_epoch", "iterator_start", "together", "checks", "caches")
