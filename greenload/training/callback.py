@@ -63,8 +63,9 @@ class EnergyCallback:
     starting an epoch's iterator, and batches that were prepared but never trained on, are in the model's part. An epoch
     that fills a cache is charged what the profile's first epoch cost (``Report.first_epoch``), the others what later
     ones did. Where it can't be seen which it is, as under a strategy, or where ``steps_per_epoch`` ends it early,
-    loader and model are one figure for it, and for the whole fit, which a note says. The joules of a counter are the
-    whole machine's: what others drew is estimated by CPU time and kept apart.
+    loader and model are one figure for it, and for the whole fit, which a note says; of a watched dataset the loader is
+    then its functions alone. The joules of a counter are the whole machine's: what others drew is estimated by CPU time
+    and kept apart.
 
     Each epoch adds to Keras's logs, so that ``History`` and Keras's own ``TensorBoard`` (after this one in the list)
     have them: ``energy_j``, ``loader_j``, ``waiting_j``, ``model_j`` (joules of all domains), ``waiting_s``,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from greenload.energy.attribution.costs import HAND_OVER
 from greenload.energy.figures import Figure
 from greenload.energy.sampler import Window
 from greenload.report.data import Report
@@ -84,6 +85,22 @@ def watched_notes(parts: Sequence[WatchedPart], unwatched: Mapping[str, str], ha
         where = "the hand-over" if hand_over else "the model's part"
         notes.append(f"without a clock, and so in {where}: {names} ({why})")
     return notes
+
+
+def kind_notes(reasons: Sequence[str], profile: Report | None, watched: bool) -> list[str]:
+    """What isn't known of epochs that may have filled a cache or read it, whose costs differ.
+
+    Args:
+        reasons: why that isn't known, and what helps.
+        profile: what a sample costs.
+        watched: whether the loader's functions were seen by their clocks, whatever kind of epoch it was.
+    """
+    if watched and not (profile and any(step.name == HAND_OVER for step in profile.steps)):
+        return []  # the profile adds nothing that depends on it
+    unknown = "loader and model are one figure"
+    if watched:
+        unknown = "the loader is its functions alone, and tf.data's hand-over is in the model's part"
+    return [f"in an epoch of which isn't known whether it filled the cache, {unknown}: {why}" for why in reasons]
 
 
 def validation_notes(validation: Sequence[Window], known: Sequence[str]) -> list[str]:
