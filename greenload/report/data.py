@@ -31,7 +31,7 @@ from greenload.system.json_data import short
 from greenload.text import printable
 
 UNATTRIBUTED_LIMIT = 0.05
-"""Share of the full run that may be in no step before a report says so first."""
+"""Share of the held-out run that may be in no step before a report says so first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +188,7 @@ class Report:
         return tuple(first.get(step.name, step) if step.runs == "first epoch" else step for step in self.steps)
 
     def unattributed_exceeds(self, share: float = UNATTRIBUTED_LIMIT) -> dict[str, float]:
-        """What no step explains, where that is more than ``share`` of the full run in either direction.
+        """What no step explains, where that is more than ``share`` of the held-out run in either direction.
 
         Returns:
             Signed shares by kind of cost (``"cpu_s"``, or a domain that isn't modelled); empty where all is well.

@@ -257,7 +257,7 @@ class Fit:
         )
 
     def _watched(self, whole: Span, validation: Sequence[Span], instants: Sequence[Instant]) -> WatchedSteps:
-        """What was seen in place between the first and the last of some instants."""
+        """What clocks saw between the first and the last of some instants."""
         used = whole.without(validation)
         training = [(start, end) for start, end in pairwise(instants) if not start.testing]
         apart = [span(self._sampler, *pair).used for pair in training]

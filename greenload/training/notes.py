@@ -14,7 +14,7 @@ from greenload.training.spent import WatchedPart
 
 LoaderOrigin = Literal["", "bytes", "cpu", "share", "left out", "bytes unknown", "unknown"]
 """Where the loader's joules of a domain come from: the profile (``""``), the bytes that it read, its share of CPU
-seconds (``"share"`` of those seen in place); or why there are none."""
+seconds (``"share"`` of those that clocks saw); or why there are none."""
 NOT_PROFILED = (
     "nobody profiled or watched the loader, so it isn't told from the model: fit on gl.watch(dataset), or give "
     "EnergyCallback(gl.profile(dataset))"

@@ -129,7 +129,7 @@ class Spent:
 
     @property
     def is_watched(self) -> bool:
-        """Whether the loader's part was seen in place, by the clocks of a watched dataset."""
+        """Whether the loader's part was seen by the clocks of a watched dataset."""
         return any(isinstance(step, WatchedPart) for step in self.steps)
 
     @property

@@ -81,7 +81,7 @@ from greenload.training.spent import EnergyPart, Passed, Spent, WatchedPart
 
 @dataclass(frozen=True)
 class WatchedSteps:
-    """What was seen in place of a window: no step where no watched dataset was used."""
+    """What clocks saw in a window: no step where no watched dataset was used."""
 
     steps: tuple[WatchedPart, ...] = ()
     """What they took outside validation."""

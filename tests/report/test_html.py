@@ -143,11 +143,11 @@ def test_a_gpus_counter_does_not_stand_for_the_processor(gpu_only: Report) -> No
     assert "joules of gpu; the processor has no readable counter, so CPU seconds come first" in page
 
 
-def test_figures_in_place_are_a_column_and_a_note(clocked: Report, measured: Report) -> None:
+def test_what_steps_counted_is_a_column_and_a_note(clocked: Report, measured: Report) -> None:
     page = html(clocked)
     (table,) = re.findall(r'<table class="figures">(.*?)</table>', page, re.DOTALL)
     heads = re.findall(r"<th scope=\"col\">(.*?)</th>", table)
-    column = heads.index("CPU ms in place") - 1
+    column = heads.index("CPU ms counted") - 1
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr class.*?</tr>", table, re.DOTALL)]
     assert [row[column] for row in rows] == ["", "0.600 ±0.012", "1.260 ±0.025", "0", "", "", "", ""]
     assert {len(row) for row in rows} == {len(heads) - 1}
