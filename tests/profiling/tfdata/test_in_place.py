@@ -282,5 +282,6 @@ def test_a_wanted_precision_is_planned_and_kept() -> None:
     dataset = Range(4000).map(work, num_parallel_calls=2).map(is_even).batch(16)
     report = gl.profile(dataset, precision=0.1, announce=said.append)
     asked = report.precision
-    assert asked is not None and len(said) == 1 and said[0].startswith("planned: ")
+    assert asked is not None and said[0].startswith("planned: ")
+    assert all("out of reach" in line for line in said[1:]), "which a busy machine may make of it"
     assert asked.took_s <= 1.3 * asked.planned_s and (asked.reached or asked.builds > 5)
