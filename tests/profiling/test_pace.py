@@ -72,7 +72,7 @@ def test_there_are_eight_builds_at_most() -> None:
 
 
 def test_what_is_out_of_reach_is_said_after_the_first_builds_with_what_can_be_had() -> None:
-    _, pace, said = builds(0.02, 0.5)
+    _, _, said = builds(0.02, 0.5)
     assert len(said) == 2 and said[1].startswith("±2 % is out of reach: about ±") and said[1].endswith("more builds")
     assert len(builds(0.05, 0.001)[2]) == len(builds(0.05, 0.05)[2]) == 1, "these are reached"
 
