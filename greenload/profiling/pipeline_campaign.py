@@ -73,6 +73,7 @@ class PipelineCampaign(Campaign):
         self._can_have_clocks = not any(step.kind == "cache" for step in plan.steps) and op.usable()
         self.clocked: frozenset[str] = frozenset()
         """Steps that are measured in place, by name: known after the first windows with clocks."""
+        self._precision = options.precision
         self._s_per_sample = 0.0  # wall seconds of the whole, once they are known
         self._pass_samples = 0  # in a window of the whole
 
@@ -146,7 +147,7 @@ class PipelineCampaign(Campaign):
 
     @property
     def _least_builds(self) -> int:
-        return schedule.least_builds() if self._can_have_clocks else super()._least_builds
+        return schedule.least_builds(self._precision) if self._can_have_clocks else super()._least_builds
 
     def bounded(self, options: Options, length: Length) -> tuple[Length, str]:
         """The length that is kept to, and nothing more to announce: many short builds where steps have clocks.
@@ -162,7 +163,7 @@ class PipelineCampaign(Campaign):
         replayed = sum(self.counted or not _sees_all(step) or step.kind == "batch" for step in self.steps)
         whole_s = 3 * self._rounds * (3 * window_s + AROUND_S)
         each_s = TRACING_S + whole_s + replayed * (PREPARING_S + 2 * self._rounds * (window_s + AROUND_S))
-        least, most = schedule.least_builds(), schedule.most_builds(options.precision)
+        least, most = schedule.least_builds(options.precision), schedule.most_builds(options.precision)
         return Length(window_s, self._rounds, least, most, least * each_s, most * each_s), ""
 
     @property

@@ -6,7 +6,9 @@ from greenload.profiling.options import ROUNDS
 from greenload.profiling.windows import BUILDS, LEAST_ROUNDS
 
 PASS_BUILDS = 5
-"""Builds, at least, on which the whole runs with clocks: what differs between builds is most of the scatter."""
+"""Builds on which the whole runs with clocks: what differs between builds is most of the scatter."""
+WANTED_BUILDS = 3
+"""The same, at least, where a precision is wanted: others follow as long as it isn't reached."""
 CLOCKED_ROUNDS = 2
 """Rounds of windows on each of them, of the `ROUNDS` that are asked for by default."""
 CLOCKED_WINDOW_S = 0.1
@@ -35,16 +37,16 @@ def clocked_rounds(rounds: int) -> int:
     return max(LEAST_ROUNDS, round(rounds * CLOCKED_ROUNDS / ROUNDS))
 
 
-def least_builds() -> int:
+def least_builds(precision: float | None) -> int:
     """How many builds there are at least."""
-    return max(BUILDS, PASS_BUILDS)
+    return max(BUILDS, PASS_BUILDS if precision is None else min(PASS_BUILDS, WANTED_BUILDS))
 
 
 def most_builds(precision: float | None) -> int:
     """How many builds there are at most: a half-width shrinks with the root of their number."""
     if precision is None:
-        return least_builds()
-    return max(least_builds(), min(_MOST, max(_LEAST_MOST, round(_AT_5 * (0.05 / precision) ** 2))))
+        return least_builds(precision)
+    return max(least_builds(precision), min(_MOST, max(_LEAST_MOST, round(_AT_5 * (0.05 / precision) ** 2))))
 
 
 def is_first(build: int) -> bool:
@@ -52,6 +54,6 @@ def is_first(build: int) -> bool:
     return build < BUILDS
 
 
-def replays_in(build: int) -> bool:
-    """Whether steps without clocks are measured in a build: on the first ones, and on those added later."""
-    return is_first(build) or build >= PASS_BUILDS
+def replays_in(build: int, least: int) -> bool:
+    """Whether steps without clocks are measured in a build: on the first ones, and on those beyond the least."""
+    return is_first(build) or build >= least

@@ -64,6 +64,7 @@ class Bounds:
     """Wall seconds of a trial."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     """What was cut, and why."""
+    least_builds: int = BUILDS
     clocked_s: float = 0.0
     """Wall seconds of the windows of the whole with clocks and without, in each build; 0 where there are no clocks.
     ``build_s`` is then for the other steps alone, which not each build measures."""
@@ -73,7 +74,9 @@ class Bounds:
         return self.counting_s + self._builds_s(builds) + self.trying_s + _AFTER_S
 
     def _builds_s(self, builds: int) -> float:
-        replaying = sum(map(schedule.replays_in, range(builds))) if self.clocked_s else builds
+        replaying = (
+            sum(schedule.replays_in(build, self.least_builds) for build in range(builds)) if self.clocked_s else builds
+        )
         return builds * self.clocked_s + replaying * self.build_s
 
     def due_s(self, build: int, steps: float, parts: float = 0) -> float:
@@ -94,13 +97,12 @@ class Bounds:
 
     def to_dict(self) -> dict[str, int | float]:
         """As data, for a plan."""
-        builds = schedule.least_builds() if self.clocked_s else BUILDS
         return {
             "samples": self.samples,
             "rounds": self.rounds,
             "pass_samples": self.pass_samples,
-            "passes": builds * self.passes,
-            "announced_s": round(self.seconds(builds), 1),
+            "passes": self.least_builds * self.passes,
+            "announced_s": round(self.seconds(self.least_builds), 1),
         }
 
 
@@ -172,6 +174,7 @@ def plan_clocked_bounds(
     rounds: int,
     window_s: float,
     counting_s: float,
+    least_builds: int,
 ) -> Bounds:
     """How much and how long where functions have clocks.
 
@@ -183,6 +186,7 @@ def plan_clocked_bounds(
         rounds: of windows, at most.
         window_s: wall seconds of a step's window.
         counting_s: wall seconds that counting took.
+        least_builds: how many there are at least.
     """
     work = _Work(counts, replayed, stores, samples, window_s, True)
 
@@ -210,11 +214,12 @@ def plan_clocked_bounds(
             parts_s=_parts_s(counts, stores, kept, window_s),
             whole_s=work.whole_s(3 * window_s),
             trial_s=work.trial_s(kept),
+            least_builds=least_builds,
             clocked_s=clocked_s(kept),
         )
 
     planned = [bounds(kept) for kept in range(rounds, LEAST_ROUNDS - 1, -1)]
-    return next((short for short in planned if short.seconds(schedule.least_builds()) <= MOST_S), planned[-1])
+    return next((short for short in planned if short.seconds(least_builds) <= MOST_S), planned[-1])
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class ClockedCampaign(DatasetCampaign):
             return
         self._late_s = self._due_s(build, 1.0, math.inf, late=LATE)
         self._passes(build, name)
-        if schedule.replays_in(build):
+        if schedule.replays_in(build, self._least_builds):
             self._first_epoch(build, name)
         if not build:
             self._settle_clocked()
@@ -103,7 +103,7 @@ class ClockedCampaign(DatasetCampaign):
 
     def _replayed_in(self, build: int) -> Sequence[Node]:
         """The steps to replay on a build: all on as few as without clocks, later those that aren't known well yet."""
-        if not schedule.replays_in(build):
+        if not schedule.replays_in(build, self._least_builds):
             return []
         if self._precision is None or schedule.is_first(build):
             return self.replayed
@@ -209,7 +209,7 @@ class ClockedCampaign(DatasetCampaign):
 
     @property
     def _least_builds(self) -> int:
-        return schedule.least_builds() if self.clocked else super()._least_builds
+        return schedule.least_builds(self._precision) if self.clocked else super()._least_builds
 
     @property
     def terms(self) -> dict[str, Any]:

@@ -166,6 +166,7 @@ class _Measurement:
         """The same where functions have clocks: short windows, but where a counter needs long ones."""
         options = self.options
         window_s = length.window_s if campaign.counted else schedule.CLOCKED_WINDOW_S
+        least, most = schedule.least_builds(options.precision), schedule.most_builds(options.precision)
         campaign.window_s = window_s
         bounds = plan_clocked_bounds(
             campaign.counts,
@@ -175,9 +176,9 @@ class _Measurement:
             rounds=schedule.clocked_rounds(options.rounds),
             window_s=window_s,
             counting_s=time.monotonic() - self.begun_s,
+            least_builds=least,
         )
         campaign.keep_within(bounds)
-        least, most = schedule.least_builds(), schedule.most_builds(options.precision)
         text = passes_text(campaign.counts, campaign.rows, bounds, "–".join(dict.fromkeys(map(str, (least, most)))))
         seconds = bounds.seconds(least), bounds.seconds(most)
         return Length(window_s, bounds.rounds, least, most, *seconds), f": {text}"
