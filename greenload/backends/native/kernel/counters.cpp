@@ -37,7 +37,9 @@ int64_t cpu_now() { return now_of(CLOCK_THREAD_CPUTIME_ID); }
 
 void Row::add(const gl_counter& counter) {
   const auto more = [](std::atomic<int64_t>& sum, int64_t value) {
-    if (value) sum.fetch_add(value, std::memory_order_relaxed);  // which takes longer than to ask
+    if (value) {
+      sum.fetch_add(value, std::memory_order_relaxed);  // which takes longer than to ask
+    }
   };
   more(images_, counter.images);
   more(nanoseconds_, counter.nanoseconds);
@@ -49,7 +51,7 @@ void Row::add(const gl_counter& counter) {
 }
 
 gl_counter Row::read() const {
-  return {images_.load(std::memory_order_relaxed), nanoseconds_.load(std::memory_order_relaxed),
+  return {images_.load(std::memory_order_relaxed),   nanoseconds_.load(std::memory_order_relaxed),
           bytes_in_.load(std::memory_order_relaxed), bytes_out_.load(std::memory_order_relaxed),
           timed_.load(std::memory_order_relaxed),    wall_nanoseconds_.load(std::memory_order_relaxed),
           crossed_.load(std::memory_order_relaxed)};
@@ -150,7 +152,9 @@ void Tally::note(size_t step, int64_t bytes_in, int64_t bytes_out) {
   counter.timed++;
   counter.bytes_in += bytes_in;
   counter.bytes_out += bytes_out;
-  if (bytes_in) spend(step);  // what another step has done as well takes no time
+  if (bytes_in) {
+    spend(step);  // what another step has done as well takes no time
+  }
 }
 
 void Tally::spend(size_t step) {
