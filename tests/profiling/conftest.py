@@ -18,3 +18,14 @@ def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedule, "CLOCKED_WINDOW_S", 0.01)
     monkeypatch.setattr(schedule, "FILL_S", 0.01)
     monkeypatch.setattr(schedule, "PASS_BUILDS", 1)
+
+
+@pytest.fixture
+def few_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows as long as a user's on fewer builds, and no trials: for whether figures are true."""
+    from greenload.profiling import profile, schedule
+    from greenload.profiling.tfdata import advice
+
+    monkeypatch.setattr(schedule, "PASS_BUILDS", 3)
+    monkeypatch.setattr(profile, "TRIED", 0)
+    monkeypatch.setattr(advice, "TRIED", 0)

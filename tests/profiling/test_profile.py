@@ -425,7 +425,7 @@ def test_steps_with_clocks_are_measured_in_place(sample_folder: Path, helped: bo
 
 @pytest.mark.alone
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_trials")
+@pytest.mark.usefixtures("few_builds")
 @pytest.mark.parametrize("backend", ["native", "pillow", "tf"])
 def test_steps_and_the_hand_over_sum_to_the_whole(sample_folder: Path, backend: str) -> None:
     usable(backend)
