@@ -3,8 +3,8 @@
     python -m bench.in_place [--runs 20] [--precision 0.05] [--shapes filtered,generator] [--out FILE]
 
 Each shape is profiled so many times, in a process of its own, alone and beside a neighbour that takes a core at random
-times. A step's truth is what its function burns; of a call into Python also what an empty one takes, by the same
-clocks: it is part of the step.
+times. A step's truth is what its function burns, and what a call of it takes that burns nothing (3 µs, or more into
+Python), which is part of the step: by the same clocks, in the same shape.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 
 from bench import burning
 from bench.contest import Row, Spread, table
-from bench.known_steps import PYTHON, SHAPES, Known
+from bench.known_steps import SHAPES, Known
 from greenload.machine import machine
 
 FORMAT = "greenload.bench.in_place/1"
@@ -99,7 +99,8 @@ def one(shape: str, precision: float) -> dict[str, Any]:
     begin = time.monotonic()
     report = gl.profile(known.dataset, precision=precision)
     seconds = time.monotonic() - begin
-    truths = {name: truth + _empty_call_s(known, name) for name, truth in known.truth_s.items()}
+    empty_s = _empty_s(known)
+    truths = {name: truth + empty_s[name] for name, truth in known.truth_s.items()}
     rows = {step.name.partition(" (")[0]: step.cpu_s_per_sample for step in report.steps}
     missing = sorted(set(known.truth_s) - set(rows))
     if missing:
@@ -119,16 +120,14 @@ def one(shape: str, precision: float) -> dict[str, Any]:
     }
 
 
-def _empty_call_s(known: Known, step: str) -> float:
-    """CPU seconds that a call of a step into Python takes without what it burns."""
-    if known.empty is None or step not in PYTHON:
-        return 0.0
+def _empty_s(known: Known) -> dict[str, float]:
+    """CPU seconds for a sample that steps take without what they burn, by name."""
     import greenload as gl
 
     watched = gl.watch(known.empty)
-    for _ in watched:
-        pass
-    return float(watched.watched.read().steps[step].cpu_s_per_call)
+    samples = sum(len(batch) for batch in watched)
+    steps = watched.watched.read().steps
+    return {name: float(steps[name].total_cpu_s) / samples for name in known.truth_s}
 
 
 def _ms(seconds: float | None) -> float | None:

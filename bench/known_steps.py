@@ -22,8 +22,6 @@ KERNEL = Path(__file__).parents[1] / "greenload" / "backends" / "native" / "kern
 ELEMENTS = 2048
 BATCH = 32
 US, MS = 1_000, 1_000_000
-PYTHON = frozenset({"half", "one", "source"})
-"""Steps below that are calls into Python."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,8 @@ class Known:
     dataset: Any
     truth_s: Mapping[str, float]
     """CPU seconds that are burnt for a sample that leaves the dataset, by the name of a step's function."""
-    empty: Any = None
-    """The same dataset where calls into Python burn nothing; None where there are none."""
+    empty: Any
+    """The same dataset where they burn nothing."""
 
 
 @functools.cache
@@ -109,13 +107,25 @@ def _numbers(elements: int = ELEMENTS) -> Any:
     return tf.data.Dataset.range(elements)
 
 
+def _finished(made: Callable[[int], Any], costs: Mapping[str, float]) -> Known:
+    """A shape, by what makes its elements: with 1 they burn, with 0 they don't."""
+    burning, empty = (made(share).batch(BATCH).prefetch(2) for share in (1, 0))
+    return Known(burning, {name: cost / 1e9 for name, cost in costs.items()}, empty)
+
+
+def _maps(costs: Mapping[str, int], elements: int, calls: Any = -1) -> Known:
+    def made(share: int) -> Any:
+        dataset = _numbers(elements)
+        for number, (name, cost) in enumerate(costs.items()):
+            dataset = dataset.map(_burner(name, number, share * cost), num_parallel_calls=calls)
+        return dataset
+
+    return _finished(made, costs)
+
+
 def parallel_maps(calls: Any = -1) -> Known:
     """Three maps of 0.3, 0.7 and 1.0 ms, in parallel."""
-    costs = {"first": 300 * US, "second": 700 * US, "third": 1000 * US}
-    dataset = _numbers()
-    for number, (name, cost) in enumerate(costs.items()):
-        dataset = dataset.map(_burner(name, number, cost), num_parallel_calls=calls)
-    return Known(dataset.batch(BATCH).prefetch(2), {name: cost / 1e9 for name, cost in costs.items()})
+    return _maps({"first": 300 * US, "second": 700 * US, "third": 1000 * US}, ELEMENTS, calls)
 
 
 def sequential_maps() -> Known:
@@ -125,11 +135,7 @@ def sequential_maps() -> Known:
 
 def light_steps() -> Known:
     """Four maps of 5, 10, 20 and 50 µs, in parallel."""
-    costs = {"five": 5 * US, "ten": 10 * US, "twenty": 20 * US, "fifty": 50 * US}
-    dataset = _numbers(16 * ELEMENTS)
-    for number, (name, cost) in enumerate(costs.items()):
-        dataset = dataset.map(_burner(name, number, cost), num_parallel_calls=-1)
-    return Known(dataset.batch(BATCH).prefetch(2), {name: cost / 1e9 for name, cost in costs.items()})
+    return _maps({"five": 5 * US, "ten": 10 * US, "twenty": 20 * US, "fifty": 50 * US}, 16 * ELEMENTS)
 
 
 def heavy_tailed() -> Known:
@@ -138,78 +144,86 @@ def heavy_tailed() -> Known:
 
     costs = (300 * US * (1 + np.random.default_rng(0).pareto(2.5, 512))).astype(np.int64)
 
-    def varied(nanoseconds: Any) -> Any:
-        return burn(0, nanoseconds, nanoseconds)
+    def made(share: int) -> Any:
+        def varied(nanoseconds: Any) -> Any:
+            return burn(0, nanoseconds, share * nanoseconds)
 
-    dataset = tf.data.Dataset.from_tensor_slices(costs).map(varied, num_parallel_calls=-1)
-    dataset = dataset.map(_burner("constant", 1, 500 * US), num_parallel_calls=-1)
-    return Known(dataset.batch(BATCH).prefetch(2), {"varied": float(costs.mean()) / 1e9, "constant": 0.5e-3})
+        dataset = tf.data.Dataset.from_tensor_slices(costs).map(varied, num_parallel_calls=-1)
+        return dataset.map(_burner("constant", 1, share * 500 * US), num_parallel_calls=-1)
+
+    return _finished(made, {"varied": float(costs.mean()), "constant": 500 * US})
 
 
 def filtered() -> Known:
     """A filter of 0.3 ms that drops every other element, and a map of 0.8 ms behind it."""
 
-    def even(number: Any) -> Any:
-        return burn(0, number, 300 * US) % 2 == 0
+    def made(share: int) -> Any:
+        def even(number: Any) -> Any:
+            return burn(0, number, share * 300 * US) % 2 == 0
 
-    dataset = _numbers().filter(even).map(_burner("kept", 1, 800 * US), num_parallel_calls=-1)
-    return Known(dataset.batch(BATCH).prefetch(2), {"even": 0.6e-3, "kept": 0.8e-3})
+        return _numbers().filter(even).map(_burner("kept", 1, share * 800 * US), num_parallel_calls=-1)
+
+    return _finished(made, {"even": 2 * 300 * US, "kept": 800 * US})
 
 
 def interleaved() -> Known:
     """A map of 0.4 ms inside an interleave, and one of 0.6 ms behind it."""
     import tensorflow as tf
 
-    inner = _burner("inner", 0, 400 * US)
+    def made(share: int) -> Any:
+        inner = _burner("inner", 0, share * 400 * US)
 
-    def shard(number: Any) -> Any:
-        return tf.data.Dataset.range(64).map(inner).map(lambda value: value + number)
+        def shard(number: Any) -> Any:
+            return tf.data.Dataset.range(64).map(inner).map(lambda value: value + number)
 
-    dataset = _numbers(ELEMENTS // 64).interleave(shard, cycle_length=4, num_parallel_calls=2)
-    dataset = dataset.map(_burner("outer", 1, 600 * US), num_parallel_calls=-1)
-    return Known(dataset.batch(BATCH).prefetch(2), {"inner": 0.4e-3, "outer": 0.6e-3})
+        dataset = _numbers(ELEMENTS // 64).interleave(shard, cycle_length=4, num_parallel_calls=2)
+        return dataset.map(_burner("outer", 1, share * 600 * US), num_parallel_calls=-1)
+
+    return _finished(made, {"inner": 400 * US, "outer": 600 * US})
 
 
 def batched_functions() -> Known:
     """A map of 0.2 ms on elements, and one of 16 ms on batches of 32."""
-    dataset = _numbers().map(_burner("element", 0, 200 * US), num_parallel_calls=-1).batch(BATCH)
-    dataset = dataset.map(_burner("whole_batch", 1, 16 * MS), num_parallel_calls=-1)
-    return Known(dataset.prefetch(2), {"element": 0.2e-3, "whole_batch": 16e-3 / BATCH})
+
+    def made(share: int) -> Any:
+        dataset = _numbers().map(_burner("element", 0, share * 200 * US), num_parallel_calls=-1).batch(BATCH)
+        return dataset.map(_burner("whole_batch", 1, share * 16 * MS), num_parallel_calls=-1).prefetch(2)
+
+    return Known(made(1), {"element": 0.2e-3, "whole_batch": 16e-3 / BATCH}, made(0))
 
 
 def python_functions() -> Known:
     """Calls into Python of 0.5 and 1.0 ms."""
     costs = {"half": 500 * US, "one": 1000 * US}
 
-    def dataset(burns: bool) -> Any:
-        made = _numbers()
+    def made(share: int) -> Any:
+        dataset = _numbers()
         for number, (name, cost) in enumerate(costs.items()):
 
-            def work(value: Any, number: int = number, cost: int = cost) -> Any:
-                return burnt_in_python(number, value, cost if burns else 0)
+            def work(value: Any, number: int = number, cost: int = share * cost) -> Any:
+                return burnt_in_python(number, value, cost)
 
-            made = made.map(_step(name, work), num_parallel_calls=-1)
-        return made.batch(BATCH).prefetch(2)
+            dataset = dataset.map(_step(name, work), num_parallel_calls=-1)
+        return dataset
 
-    return Known(dataset(True), {name: cost / 1e9 for name, cost in costs.items()}, dataset(False))
+    return _finished(made, costs)
 
 
 def generator() -> Known:
     """A Python generator that burns 0.4 ms an element, and a map of 0.6 ms."""
     import tensorflow as tf
 
-    def dataset(cost: int) -> Any:
+    def made(share: int) -> Any:
         def source() -> Iterator[int]:
             for number in range(ELEMENTS):
-                library()[1].bench_burn(0, cost)
+                library()[1].bench_burn(0, share * 400 * US)
                 yield number
 
-        made = tf.data.Dataset.from_generator(source, output_signature=tf.TensorSpec((), tf.int64))
-        made = made.apply(tf.data.experimental.assert_cardinality(ELEMENTS))
-        made = made.map(_burner("mapped", 1, 600 * US), num_parallel_calls=-1)
-        return made.batch(BATCH).prefetch(2)
+        dataset = tf.data.Dataset.from_generator(source, output_signature=tf.TensorSpec((), tf.int64))
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(ELEMENTS))
+        return dataset.map(_burner("mapped", 1, share * 600 * US), num_parallel_calls=-1)
 
-    return Known(dataset(400 * US), {"source": 0.4e-3, "mapped": 0.6e-3}, dataset(0))
+    return _finished(made, {"source": 400 * US, "mapped": 600 * US})
 
 
 SHAPES: Mapping[str, Callable[[], Known]] = {

@@ -129,7 +129,7 @@ class Campaign(Windows):
         self,
         name: str,
         make: Callable[[], Mapping[str, AnyRun]],
-        fill: Callable[[AnyRun], None],
+        fill: Callable[[str, AnyRun], None],
         size: Callable[[AnyRun], int],
         *,
         rounds: int | None = None,
@@ -142,7 +142,7 @@ class Campaign(Windows):
         Args:
             name: of the windows.
             make: builds both runs.
-            fill: fills a run's buffers and caches.
+            fill: fills the buffers and caches of a kind's run.
             size: the samples of a run's windows.
             rounds: on each build; as many as of the steps if None.
             share: of the progress, that this takes.
@@ -151,8 +151,8 @@ class Campaign(Windows):
             self._tell(f"trying: {name} (build {build + 1} of {BUILDS})")
             runs = make()
             with closing(runs):
-                for run in runs.values():
-                    fill(run)
+                for kind, run in runs.items():
+                    fill(kind, run)
                 sizes = {kind: size(run) for kind, run in runs.items()}
                 self._pairs(runs, sizes, name, build, rounds)
             self._done += share / BUILDS

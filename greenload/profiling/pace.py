@@ -8,13 +8,16 @@ from collections.abc import Callable, Sequence
 
 from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.observation import Observation
-from greenload.energy.attribution.precision import Length, further, plan_length, reached
+from greenload.energy.attribution.precision import Length, expected, further, plan_length, reached
 from greenload.profiling.options import Announce
 from greenload.profiling.windows import Windows
 from greenload.report.data import Precision
 
 Bounded = Callable[[Length], tuple[Length, str]]
 """Gives the length that a profile keeps to, for one that is planned, and what more is announced."""
+
+
+_CLEARLY = 1.2  # how far beyond what is wanted an expected precision is said to be out of reach
 
 
 class Pace:
@@ -37,6 +40,7 @@ class Pace:
         self._attributed = attributed
         self._announce = announce or (lambda text: None)
         self._length: Length | None = None
+        self._told_reach = False
         self._begun_s = 0.0
         self._took_s = 0.0
 
@@ -47,18 +51,18 @@ class Pace:
             windows: those of the profile.
             steps: how many are measured.
             rounds: of windows in each build.
-            bounded: gives the length that the profile really keeps to, and what else is to be announced.
+            bounded: gives the length that the profile really keeps to, and what else is to be announced, if anything.
 
         Raises:
             UsageError: the precision can't be had.
         """
         self._begun_s = time.monotonic()
         length = plan_length(windows.channels, self._wanted, steps=steps, rounds=rounds)
+        more = ""
         if bounded is not None:
             length, more = bounded(length)
+        if self._wanted is not None or more:
             self._announce(length.line(self._wanted) + more)
-        elif self._wanted is not None:
-            self._announce(length.line(self._wanted))
         if self._wanted is not None:
             self._length = length
             windows.keep_to(length)
@@ -69,9 +73,17 @@ class Pace:
         if self._wanted is None or self._length is None:
             return 0
         builds = 1 + max(window.build for window in seen)
-        wanted = further(self._attributed(seen), self._wanted, builds=builds, most_builds=self._length.most_builds)
+        attribution = self._attributed(seen)
+        wanted = further(attribution, self._wanted, builds=builds, most_builds=self._length.most_builds)
         left_s = self._length.most_seconds - self._took_s
-        return max(0, min(wanted, int(left_s * builds / max(self._took_s, 1e-9))))
+        wanted = max(0, min(wanted, int(left_s * builds / max(self._took_s, 1e-9))))
+        if not self._told_reach:
+            self._told_reach = True
+            within = expected(attribution, self._wanted, builds=builds, most_builds=builds + wanted)
+            if within > _CLEARLY * self._wanted:
+                ends = f"{wanted} more builds" if wanted else "no more time"
+                self._announce(f"±{100 * self._wanted:g} % is out of reach: about ±{100 * within:.0f} % with {ends}")
+        return wanted
 
     def reached(self, attribution: Attribution, seen: Sequence[Observation]) -> Precision | None:
         """The precision that was reached; None where none was wanted."""

@@ -15,6 +15,7 @@ from greenload.backends.native import op
 from greenload.backends.tables import in_tf_data
 from greenload.energy.attribution.attribute import COUNTED_KINDS
 from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, WHOLE, Observation, writing_step
+from greenload.energy.attribution.precision import Length
 from greenload.energy.attribution.quantity import ISOLATION_BIAS_ON_BATCHES
 from greenload.energy.domains import Domain
 from greenload.energy.sampler import Sampler
@@ -26,12 +27,15 @@ from greenload.planning.device_split import Split
 from greenload.plans.order import Order
 from greenload.plans.plan import Plan
 from greenload.plans.steps import Step
+from greenload.profiling import schedule
 from greenload.profiling.campaign import BEHIND_SHARE, Campaign
 from greenload.profiling.options import Options
 from greenload.profiling.page_cache import ColdFiles
 from greenload.profiling.replays import PipelineReplays
 from greenload.profiling.runs import LayerRun, ReadWork, held_batches, no_clocks, plan_run
+from greenload.profiling.schedule import AROUND_S, PREPARING_S, TRACING_S
 from greenload.profiling.windows import BUILDS, Further, Runnable, closing, no_further_build
+from greenload.system.frameworks import tf
 from greenload.system.random_states import random_states_kept
 
 
@@ -69,6 +73,9 @@ class PipelineCampaign(Campaign):
         self._can_have_clocks = not any(step.kind == "cache" for step in plan.steps) and op.usable()
         self.clocked: frozenset[str] = frozenset()
         """Steps that are measured in place, by name: known after the first windows with clocks."""
+        self._precision = options.precision
+        self._s_per_sample = 0.0  # wall seconds of the whole, once they are known
+        self._pass_samples = 0  # in a window of the whole
 
     @property
     def measured_steps(self) -> Sequence[Step]:
@@ -118,13 +125,46 @@ class PipelineCampaign(Campaign):
         """Windows of the whole, held out, once more without clocks, and with them, by turns."""
         self._tell(f"the whole, with clocks and without ({name})")
         # Each kind has a run of its own, so that all are at the same place of their epochs.
-        runs = {kind: self._full(made) for kind in ("full", WHOLE)}
-        runs[IN_PLACE] = self._full(made.clocked(GraphClocks()), clocked=True)
+        unclocked = made.endless()  # tracing it takes as long as a window
+        runs = {kind: self._run(made, unclocked) for kind in ("full", WHOLE)}
+        clocked = made.clocked(GraphClocks())
+        names = {step.name for step in self.steps if _sees_all(step)}
+        runs[IN_PLACE] = self._run(clocked, clocked.endless(), _reading(clocked, names))
         with closing(runs):
             for run in runs.values():
-                self._fill(run)
-            size = self._window_samples(runs["full"], 3 * self.window_s)
-            self._pairs(runs, dict.fromkeys(runs, size), "", build, 2 * self._rounds)
+                self._fill_buffers(run)
+            if not self._pass_samples:
+                seconds = 3 * self.window_s
+                self._pass_samples = self._window_samples(runs["full"], seconds)
+                self._s_per_sample = seconds / self._pass_samples
+            self._pairs(runs, dict.fromkeys(runs, self._pass_samples), "", build)
+
+    def _fill_buffers(self, run: Runnable) -> None:
+        """Fill the buffers that a run's first batches wait for; it has no caches."""
+        few = round(schedule.FILL_S / self._s_per_sample) if self._s_per_sample else len(self.indices)
+        run.run(max(1, min(few, len(self.indices))))
+        settle(self.filled_settle_s)
+
+    @property
+    def _least_builds(self) -> int:
+        return schedule.least_builds(self._precision) if self._can_have_clocks else super()._least_builds
+
+    def bounded(self, options: Options, length: Length) -> tuple[Length, str]:
+        """The length that is kept to, and nothing more to announce: many short builds where steps have clocks.
+
+        Args:
+            options: of the profile.
+            length: as planned.
+        """
+        if not self._can_have_clocks:
+            return length, ""
+        self._rounds = schedule.clocked_rounds(options.rounds)
+        self.window_s = window_s = length.window_s if self.counted else schedule.CLOCKED_WINDOW_S
+        replayed = sum(self.counted or not _sees_all(step) or step.kind == "batch" for step in self.steps)
+        whole_s = 3 * self._rounds * (3 * window_s + AROUND_S)
+        each_s = TRACING_S + whole_s + replayed * (PREPARING_S + 2 * self._rounds * (window_s + AROUND_S))
+        least, most = schedule.least_builds(options.precision), schedule.most_builds(options.precision)
+        return Length(window_s, self._rounds, least, most, least * each_s, most * each_s), ""
 
     @property
     def counted(self) -> bool:
@@ -206,19 +246,25 @@ class PipelineCampaign(Campaign):
                 "without": self._full(DatasetBuilder(changed, order)),
             }
 
+        def fill(kind: str, run: Runnable) -> None:
+            self._fill_caches(run)
+
         def size(run: Runnable) -> int:
             return self._window_samples(run, self.window_s)
 
-        self._trial(name, make, self._fill_caches, size, rounds=max(2, -(-self._rounds // BUILDS)))
+        self._trial(name, make, fill, size, rounds=max(2, -(-self._rounds // BUILDS)))
 
     @property
     def _order(self) -> Order:
         return Order(self.plan.pipeline, self.indices, endless=True)
 
-    def _full(self, made: DatasetBuilder, whole: int = 0, clocked: bool = False) -> Runnable:
+    def _full(self, made: DatasetBuilder, whole: int = 0) -> Runnable:
+        return self._run(made, made.endless(), whole=whole)
+
+    def _run(
+        self, made: DatasetBuilder, dataset: tf.data.Dataset, read: ReadWork = no_clocks, whole: int = 0
+    ) -> Runnable:
         batch = made.plan.pipeline.batch
-        dataset = made.endless()
-        read = _reading(made, {step.name for step in self.steps if _sees_all(step)}) if clocked else no_clocks
         if self.device_split:
             return LayerRun(dataset.with_options(options(made.plan)), self.device_split.layer, read)
         return plan_run(dataset, batch.size if batch else 1, made.plan, whole=whole, read_work=read)

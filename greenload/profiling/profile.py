@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from greenload import scalars
@@ -167,7 +168,7 @@ def _of_pipeline(given: Pipeline | Plan | Split, options: Options) -> Report:
     with separate_cache(plan) as apart, Sampler(meters) as sampler, options.watch(sampler, statuses):
         campaign = PipelineCampaign(apart, indices, sampler, options, device_split, cold)
         pace = Pace(options.precision, campaign.attributed, options.announce)
-        pace.plan(campaign, len(campaign.steps), options.rounds)
+        pace.plan(campaign, len(campaign.steps), options.rounds, partial(campaign.bounded, options))
         try:
             campaign.measure(pace.further)
         except Exception as error:  # TensorFlow's own classes, whose text may name a record that went bad since

@@ -144,9 +144,15 @@ class Windows:
             for kind in self._random.sample(list(runs), len(runs)):
                 self._window(runs[kind], sizes[kind], step, kind, k, build)
 
-    def _window_samples(self, run: Runnable, seconds: float) -> int:
-        """How many samples fill a window. Tries whole, settled windows: a short try would only drain the buffers."""
-        samples = 1
+    def _window_samples(self, run: Runnable, seconds: float, s_per_sample: float = 0.0) -> int:
+        """How many samples fill a window. Tries whole, settled windows: a short try would only drain the buffers.
+
+        Args:
+            run: what fills it.
+            seconds: wall seconds of the window.
+            s_per_sample: wall seconds that a sample takes, roughly, for a first try that suffices; 0 if not known.
+        """
+        samples = max(1, int(seconds / 2 / s_per_sample)) if s_per_sample else 1
         while True:
             start = time.perf_counter()
             passed = run.run(samples)

@@ -19,8 +19,9 @@ from greenload.report.data import Report
 
 BRIEF = """
 from greenload.cli import main
-from greenload.profiling import profile, windows
+from greenload.profiling import profile, schedule, windows
 windows.WINDOW_S, windows.BUILDS, profile.TRIED = 0.02, 1, 0
+schedule.CLOCKED_WINDOW_S, schedule.BUILDS, schedule.PASS_BUILDS = 0.02, 1, 1
 raise SystemExit(main())
 """
 """The command with short windows and no trials, which have their own tests."""

@@ -163,8 +163,9 @@ def test_a_taken_port_is_told_before_any_work(files: Path, capsys: pytest.Captur
 
 BRIEF = """
 from greenload.cli import main
-from greenload.profiling import profile, windows
+from greenload.profiling import profile, schedule, windows
 windows.WINDOW_S, windows.BUILDS, profile.TRIED = 0.03, 1, 0
+schedule.CLOCKED_WINDOW_S, schedule.BUILDS, schedule.PASS_BUILDS = 0.03, 1, 1
 raise SystemExit(main())
 """
 """The command with short windows and no trials, which have their own tests."""

@@ -71,6 +71,12 @@ def test_there_are_eight_builds_at_most() -> None:
     assert builds(0.02, 0.5)[0] == 8
 
 
+def test_what_is_out_of_reach_is_said_after_the_first_builds_with_what_can_be_had() -> None:
+    _, _, said = builds(0.02, 0.5)
+    assert len(said) == 2 and said[1].startswith("±2 % is out of reach: about ±") and said[1].endswith("more builds")
+    assert len(builds(0.05, 0.001)[2]) == len(builds(0.05, 0.05)[2]) == 1, "these are reached"
+
+
 def test_without_a_wanted_precision_there_are_two_and_nothing_is_said() -> None:
     made, _, said = builds(None, 0.5)
     assert made == 2 and said == []

@@ -13,10 +13,9 @@ import greenload as gl
 from greenload.backends import registry, replay
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain, run_plan
-from greenload.energy.attribution import precision
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
-from greenload.profiling import campaign, windows
+from greenload.profiling import campaign, schedule, windows
 from greenload.profiling import profile as profiling
 from greenload.profiling.profile import profile
 from greenload.report import rows as table
@@ -24,14 +23,6 @@ from greenload.report import terminal
 from greenload.report.data import Report
 from greenload.report.html import html
 from greenload.report.validation import validate
-
-
-@pytest.fixture
-def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a report holds doesn't depend on how long windows are, nor how many; whether it is true does."""
-    monkeypatch.setattr(windows, "BUILDS", 1)
-    monkeypatch.setattr(windows, "WINDOW_S", 0.01)
-    monkeypatch.setattr(precision, "WINDOW_S", 0.01)
 
 
 @pytest.fixture
@@ -314,7 +305,7 @@ def test_changes_are_tried_and_the_best_comes_first(sample_folder: Path, monkeyp
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
 def test_arrays_and_steps_after_the_batch_are_profiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "BUILDS", 2)
+    monkeypatch.setattr(schedule, "BUILDS", 2)
     images = np.random.default_rng(0).integers(0, 256, (64, 40, 40, 3), dtype=np.uint8)
     pipeline = gl.Pipeline(
         gl.Arrays(images), gl.Batch(16), gl.ToDtype("float32", scale=True), gl.Normalize((0.5,), (0.2,))
@@ -365,12 +356,13 @@ def test_wrong_arguments(sample_folder: Path, wrong: dict[str, Any]) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
 def test_a_wanted_precision_is_announced_and_what_was_reached_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "BUILDS", 2)
+    monkeypatch.setattr(schedule, "BUILDS", 2)
     images = np.zeros((64, 24, 24, 3), np.uint8)
     pipeline = gl.Pipeline(gl.Arrays(images), gl.Batch(16))
     said: list[str] = []
     report = profile(pipeline, "tf", rounds=2, precision=1.0, announce=said.append)
-    assert len(said) == 1 and said[0].startswith("planned: 2–8 builds of 2 rounds")
+    assert said[0].startswith("planned: 2–8 builds of 2 rounds")
+    assert all("out of reach" in line for line in said[1:]), "short windows may not do"
     found = report.precision
     assert found is not None
     assert found.builds == 1 + max(window.build for window in report.windows)
@@ -433,7 +425,7 @@ def test_steps_with_clocks_are_measured_in_place(sample_folder: Path, helped: bo
 
 @pytest.mark.alone
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_trials")
+@pytest.mark.usefixtures("few_builds")
 @pytest.mark.parametrize("backend", ["native", "pillow", "tf"])
 def test_steps_and_the_hand_over_sum_to_the_whole(sample_folder: Path, backend: str) -> None:
     usable(backend)

@@ -254,7 +254,7 @@ def test_a_profile_under_an_emulated_counter_makes_a_whole_page(
     from greenload.energy.emulators.layout import PowercapLayout
     from greenload.energy.emulators.powercap import PowercapEmulator
     from greenload.energy.meters.discover import discover
-    from greenload.profiling import profile, windows
+    from greenload.profiling import profile, schedule, windows
 
     pipeline = gl.Pipeline(gl.ImageFolder(str(sample_folder)), gl.Decode(), gl.Resize((96, 96)), gl.Batch(16))
     root = tmp_path / "powercap"
@@ -262,7 +262,9 @@ def test_a_profile_under_an_emulated_counter_makes_a_whole_page(
     with PowercapEmulator(root, PowercapLayout(), pids=None):
         monkeypatch.setattr(profile, "discover", lambda **where: discover(powercap_root=root, **where))
         monkeypatch.setattr(windows, "WINDOW_S", 0.1)
-        monkeypatch.setattr(windows, "BUILDS", 1)
+        for module in (windows, schedule):
+            monkeypatch.setattr(module, "BUILDS", 1)
+        monkeypatch.setattr(schedule, "PASS_BUILDS", 1)
         monkeypatch.setattr(profile, "TRIED", 0)  # trials have their own tests
         report = profile.profile(pipeline, "dali-cpu", rounds=2, threads=2)
     starts = [window.start_ns for window in report.windows if window.start_ns is not None]

@@ -178,6 +178,16 @@ def reached(attribution: Attribution, precision: float) -> Reached:
     return Reached(ratio <= 1, step, quantity, ratio)
 
 
+def unreached(attribution: Attribution, precision: float) -> frozenset[str]:
+    """The steps whose half-width is more than `reached` allows, or that have no figure, by name.
+
+    Raises:
+        UsageError: the precision can't be.
+    """
+    check_precision(precision)
+    return frozenset(step for ratio, step, _ in _ratios(attribution, precision) if ratio > 1)
+
+
 def _ratios(attribution: Attribution, precision: float) -> Iterator[tuple[float, str, str]]:
     for quantity, pick in _judged(attribution):
         whole = pick(attribution.full)
@@ -217,14 +227,35 @@ def further(attribution: Attribution, precision: float, *, builds: int, most_bui
         builds: how many there were.
         most_builds: how many there may be.
     """
-    check_precision(precision)
-    ratio = max((value for value, *_ in _ratios(attribution, precision) if math.isfinite(value)), default=0.0)
+    ratio = _worst(attribution, precision)
     if ratio <= 1:
         return 0
     for wanted in range(builds + 1, most_builds):
-        if ratio * math.sqrt(builds / wanted) * _t(wanted) / _t(builds) <= 1:
+        if ratio * _narrower(builds, wanted) <= 1:
             return wanted - builds
     return max(0, most_builds - builds)
+
+
+def expected(attribution: Attribution, precision: float, *, builds: int, most_builds: int) -> float:
+    """The precision that so many builds will probably reach, judged as in `reached`.
+
+    Args:
+        attribution: of all windows so far.
+        precision: as wanted.
+        builds: how many there were.
+        most_builds: how many there will be.
+    """
+    return precision * _worst(attribution, precision) * _narrower(builds, most_builds)
+
+
+def _worst(attribution: Attribution, precision: float) -> float:
+    check_precision(precision)
+    return max((value for value, *_ in _ratios(attribution, precision) if math.isfinite(value)), default=0.0)
+
+
+def _narrower(builds: int, wanted: int) -> float:
+    """What so many builds make of a half-width."""
+    return math.sqrt(builds / wanted) * _t(wanted) / _t(builds)
 
 
 def _t(builds: int) -> float:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from greenload.profiling import schedule
+from greenload.profiling.schedule import AROUND_S, PREPARING_S
 from greenload.profiling.tfdata.caches import Stores, on_disk
 from greenload.profiling.tfdata.counting import Counts
 from greenload.profiling.tfdata.epochs import first_samples, may_start_anew
 from greenload.profiling.tfdata.graph import Node
-from greenload.profiling.tfdata.passes import FILL_S, least_builds, replays_in
 from greenload.profiling.tfdata.replays import REPLAYED
 from greenload.profiling.windows import BUILDS, LEAST_ROUNDS
 
@@ -24,10 +25,8 @@ PASSES_S = 30.0
 """Wall seconds in which buffers, captures and caches are filled: where a pass is long, it is over fewer samples."""
 MOST_S = 100.0
 """Wall seconds of all windows and passes above which there are fewer rounds."""
-SHORTEST_S, AROUND_S = 0.03, 0.08
-"""Wall seconds of the shortest window, and of settling around each."""
-PREPARING_S = 0.5
-"""Wall seconds of building a step's runs."""
+SHORTEST_S = 0.03
+"""Wall seconds of the shortest window."""
 REFILL_S = 0.5
 """Wall seconds of an epoch up to which steps behind a cache on disk run behind it, in copies that fill it anew."""
 EPOCHS = 0.3
@@ -65,6 +64,7 @@ class Bounds:
     """Wall seconds of a trial."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     """What was cut, and why."""
+    least_builds: int = BUILDS
     clocked_s: float = 0.0
     """Wall seconds of the windows of the whole with clocks and without, in each build; 0 where there are no clocks.
     ``build_s`` is then for the other steps alone, which not each build measures."""
@@ -74,7 +74,9 @@ class Bounds:
         return self.counting_s + self._builds_s(builds) + self.trying_s + _AFTER_S
 
     def _builds_s(self, builds: int) -> float:
-        replaying = sum(map(replays_in, range(builds))) if self.clocked_s else builds
+        replaying = (
+            sum(schedule.replays_in(build, self.least_builds) for build in range(builds)) if self.clocked_s else builds
+        )
         return builds * self.clocked_s + replaying * self.build_s
 
     def due_s(self, build: int, steps: float, parts: float = 0) -> float:
@@ -95,13 +97,12 @@ class Bounds:
 
     def to_dict(self) -> dict[str, int | float]:
         """As data, for a plan."""
-        builds = least_builds() if self.clocked_s else BUILDS
         return {
             "samples": self.samples,
             "rounds": self.rounds,
             "pass_samples": self.pass_samples,
-            "passes": builds * self.passes,
-            "announced_s": round(self.seconds(builds), 1),
+            "passes": self.least_builds * self.passes,
+            "announced_s": round(self.seconds(self.least_builds), 1),
         }
 
 
@@ -173,6 +174,7 @@ def plan_clocked_bounds(
     rounds: int,
     window_s: float,
     counting_s: float,
+    least_builds: int,
 ) -> Bounds:
     """How much and how long where functions have clocks.
 
@@ -184,11 +186,12 @@ def plan_clocked_bounds(
         rounds: of windows, at most.
         window_s: wall seconds of a step's window.
         counting_s: wall seconds that counting took.
+        least_builds: how many there are at least.
     """
     work = _Work(counts, replayed, stores, samples, window_s, True)
 
     def clocked_s(kept: int) -> float:
-        fill_s = 2 * (1.05 * work.epoch * counts.s_per_sample if stores else FILL_S) + 2 * counts.first_s
+        fill_s = 2 * (1.05 * work.epoch * counts.s_per_sample if stores else schedule.FILL_S) + 2 * counts.first_s
         return 2 * PREPARING_S + fill_s + 3 * kept * (work.whole_s(3 * window_s) + AROUND_S)
 
     def replays_s(kept: int) -> float:
@@ -211,11 +214,12 @@ def plan_clocked_bounds(
             parts_s=_parts_s(counts, stores, kept, window_s),
             whole_s=work.whole_s(3 * window_s),
             trial_s=work.trial_s(kept),
+            least_builds=least_builds,
             clocked_s=clocked_s(kept),
         )
 
     planned = [bounds(kept) for kept in range(rounds, LEAST_ROUNDS - 1, -1)]
-    return next((short for short in planned if short.seconds(least_builds()) <= MOST_S), planned[-1])
+    return next((short for short in planned if short.seconds(least_builds) <= MOST_S), planned[-1])
 
 
 @dataclass(frozen=True)

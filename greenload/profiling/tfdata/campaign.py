@@ -12,18 +12,21 @@ from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
 from greenload.errors import SourceError, UsageError
 from greenload.machine import processors
+from greenload.profiling import schedule
 from greenload.profiling.campaign import BEHIND_SHARE, Campaign
 from greenload.profiling.options import Options
 from greenload.profiling.page_cache import ColdFiles
 from greenload.profiling.runs import DatasetRun
-from greenload.profiling.tfdata.bounds import AROUND_S, EPOCHS, PREPARING_S, REFILL_S, SHORTEST_S, Bounds
+from greenload.profiling.schedule import AROUND_S, PREPARING_S
+from greenload.profiling.tfdata.bounds import EPOCHS, REFILL_S, SHORTEST_S, Bounds
 from greenload.profiling.tfdata.caches import Stores, on_disk
 from greenload.profiling.tfdata.counting import Counts
-from greenload.profiling.tfdata.epochs import STARTS_S, Epochs, FirstEpochs, may_start_anew, started_anew
+from greenload.profiling.tfdata.epochs import STARTS_S, Epochs, FirstEpochs, cpu_s_of, may_start_anew, started_anew
 from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.guard import tf_error_line
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.replays import DatasetReplays, whole_options
+from greenload.profiling.tfdata.walk import walk
 from greenload.profiling.windows import LEAST_ROUNDS, Further, Runnable, closing, no_further_build
 from greenload.system.frameworks import tf
 
@@ -81,9 +84,9 @@ class DatasetCampaign(Campaign):
         self.replays = DatasetReplays(root, counts, self.builder, options.samples, told)
         self._first = FirstEpochs(root, counts, scratch, self.parallel, self.replays, told)
         self._told = told
+        self._precision = options.precision
         self._contexts: dict[str, str] = {}
-        self._begun_s = 0.0
-        self._deadline_s = self._late_s = math.inf
+        self._begun_s, self._deadline_s, self._late_s = 0.0, math.inf, math.inf
         self.bounds: Bounds | None = None
         """What it keeps to."""
         self.hurried = False
@@ -126,8 +129,7 @@ class DatasetCampaign(Campaign):
             self._build(build, name, part)
             self.replays.forget()
         self._late_s = math.inf
-        ends_s = self._due_s(self._least_builds - 1, 1.0, math.inf, late=LATE)
-        ends_s = time.monotonic() if math.isinf(ends_s) else ends_s
+        ends_s = min(time.monotonic(), self._due_s(self._least_builds - 1, 1.0, math.inf, late=LATE))
         self._deadline_s = ends_s + (0.0 if self.bounds is None else self.bounds.trying_s)
 
     def _build(self, build: int, name: str, share: float) -> None:
@@ -214,18 +216,16 @@ class DatasetCampaign(Campaign):
 
     def _may_be_felt(self, anew: Epochs, dataset: tf.data.Dataset, epoch: int) -> bool:
         """Whether epochs are short enough to feel a start: in one of three, since each may be disturbed."""
-        wall = cpu = math.inf
+        start_cpu = min(cpu_s_of(partial(iter, dataset)) for _ in range(_PROBES))
+        wall = math.inf
         for _ in range(_PROBES):
             start = time.perf_counter()
-            anew.run(epoch)
+            cpu = cpu_s_of(partial(anew.run, epoch))
             wall = min(wall, time.perf_counter() - start)
-            if wall > 2 * STARTS_S:
-                return False
-            start = time.process_time()
-            iter(dataset)
-            cpu = min(cpu, time.process_time() - start)
             # Epochs behind a cache are a start for the most part.
-            if wall <= STARTS_S and (self.stores or cpu >= _STARTS_SHARE * wall):
+            if wall > 2 * STARTS_S or (not self.stores and start_cpu < _STARTS_SHARE * cpu):
+                return False
+            if wall <= STARTS_S:
                 return True
         return False
 
@@ -271,13 +271,19 @@ class DatasetCampaign(Campaign):
             make: builds the changed dataset, of the same batches.
             share: of the progress, that this takes.
         """
+        whole = {"with": bool(self.stores)}  # without a cache there are only buffers to fill
 
         def runs() -> dict[str, DatasetRun]:
             self.replays.forget()  # each build captures and fills anew
-            return {"with": self.replays.full(), "without": self.replays.whole(make())}
+            changed = make()
+            whole["without"] = bool(Stores.of(walk(changed)))
+            return {"with": self.replays.full(), "without": self.replays.whole(changed)}
 
-        fill = partial(self._fill, whole=True)
-        self._trial(name, runs, fill, lambda run: self._sized(run, 2 * self.window_s), share=share)
+        def fill(kind: str, run: DatasetRun) -> None:
+            self._fill(run, whole=whole[kind])
+
+        rounds = max(self._rounds, schedule.TRIAL_ROUNDS)
+        self._trial(name, runs, fill, lambda run: self._sized(run, 2 * self.window_s), rounds=rounds, share=share)
         self.replays.forget()
 
     def _measure(self, node: Node, seconds: float, build: int) -> None:
@@ -380,7 +386,7 @@ class DatasetCampaign(Campaign):
 
     def _sized(self, run: DatasetRun, seconds: float) -> int:
         """Samples of a window of the whole."""
-        return self._capped(run, self._whole_epochs(self._window_samples(run, seconds)))
+        return self._capped(run, self._whole_epochs(self._window_samples(run, seconds, self.counts.s_per_sample)))
 
     def _epoch(self) -> float:
         """Samples in an epoch, as far as that was counted; else 0."""

@@ -10,21 +10,20 @@ from typing import Any
 from greenload.energy.attribution.attribute import COUNTED_KINDS, attribute
 from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, WHOLE, Observation
+from greenload.energy.attribution.precision import unreached
 from greenload.energy.domains import Domain
 from greenload.energy.settle import settle
+from greenload.profiling import schedule
 from greenload.profiling.runs import DatasetRun
 from greenload.profiling.tfdata.campaign import LATE, DatasetCampaign
 from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.guard import tf_error_line
 from greenload.profiling.tfdata.passes import (
-    FILL_S,
     SMALLER,
     WITHIN,
     ClockedCopyOf,
     file_reader_step,
-    least_builds,
     reads_files,
-    replays_in,
     same_datasets,
     why_not,
 )
@@ -87,11 +86,11 @@ class ClockedCampaign(DatasetCampaign):
             return
         self._late_s = self._due_s(build, 1.0, math.inf, late=LATE)
         self._passes(build, name)
-        if replays_in(build):
+        if schedule.replays_in(build, self._least_builds):
             self._first_epoch(build, name)
         if not build:
             self._settle_clocked()
-        steps = self.replayed if replays_in(build) else []
+        steps = self._replayed_in(build)
         part = share / (1 + len(steps))
         self._done += part
         for node in steps:
@@ -99,8 +98,17 @@ class ClockedCampaign(DatasetCampaign):
             if node.name not in self.failed:
                 self._measure(node, self._window_or_less_s, build)
             self._done += part
-        if steps:
+        if schedule.is_first(build):
             self._starts(build, name)
+
+    def _replayed_in(self, build: int) -> Sequence[Node]:
+        """The steps to replay on a build: all on as few as without clocks, later those that aren't known well yet."""
+        if not schedule.replays_in(build, self._least_builds):
+            return []
+        if self._precision is None or schedule.is_first(build):
+            return self.replayed
+        wide = unreached(self.attributed(self.seen), self._precision)
+        return [node for node in self.replayed if node.name in wide]
 
     def _passes(self, build: int, name: str) -> None:
         """Windows of the whole without clocks, once more without, and with them, by turns."""
@@ -136,7 +144,7 @@ class ClockedCampaign(DatasetCampaign):
     @property
     def _filling(self) -> int:
         """Samples that fill a run's buffers."""
-        return max(1, round(FILL_S / max(self.counts.s_per_sample, 1e-7)))
+        return max(1, round(schedule.FILL_S / max(self.counts.s_per_sample, 1e-7)))
 
     def _fill_buffers(self, run: DatasetRun) -> None:
         """Fill a run's caches, or only the buffers that its first elements wait for."""
@@ -201,7 +209,7 @@ class ClockedCampaign(DatasetCampaign):
 
     @property
     def _least_builds(self) -> int:
-        return least_builds() if self.clocked else super()._least_builds
+        return schedule.least_builds(self._precision) if self.clocked else super()._least_builds
 
     @property
     def terms(self) -> dict[str, Any]:

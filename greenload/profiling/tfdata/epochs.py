@@ -246,3 +246,10 @@ def started_anew(
     samples = counts.epoch_elements * counts.samples_per_element
     group = divisor(counts.epoch_elements, group_size(counts.samples_per_element, counts.s_per_sample))
     return Epochs(dataset, samples, group, told), dataset, group
+
+
+def cpu_s_of(work: Callable[[], object]) -> float:
+    """CPU seconds that this process takes while something runs."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start

@@ -13,25 +13,13 @@ from greenload.profiling.runs import ReadWork
 from greenload.profiling.tfdata.functions import calls_python, has_operation
 from greenload.profiling.tfdata.graph import FILE_READERS, Node
 from greenload.profiling.tfdata.rebuild import Functions
-from greenload.profiling.windows import BUILDS
 
-PASS_BUILDS = 5
-"""Builds, at least, on which the whole runs with clocks: what differs between builds is most of the scatter."""
-
-CLOCKED_ROUNDS = 3
-"""Rounds of windows on each of them."""
-CLOCKED_WINDOW_S = 0.12
-"""Wall seconds of a step's window; the whole's is three times as long."""
 CLOCKED_SAMPLES = 128
 """Different samples that steps without clocks work on, at most: what they pass on hardly depends on what it is."""
-FILL_S = 0.2
-"""Wall seconds that a copy without caches runs before its first window."""
 WITHIN = 0.9
 """Share of an epoch in which a build's windows of one kind may be."""
 SMALLER = 0.6
 """How much smaller windows may become for that."""
-_LEAST_MOST, _MOST = 8, 30  # builds where a precision is wanted
-_AT_5 = 8  # builds that 5 % may take
 
 
 @dataclass(frozen=True)
@@ -58,23 +46,6 @@ def why_not() -> str:
     except (BackendUnavailable, ImportError) as error:
         return str(error)
     return ""
-
-
-def least_builds() -> int:
-    """How many builds there are at least."""
-    return max(BUILDS, PASS_BUILDS)
-
-
-def most_builds(precision: float | None) -> int:
-    """How many builds there are at most: a half-width shrinks with the root of their number."""
-    if precision is None:
-        return least_builds()
-    return max(least_builds(), min(_MOST, max(_LEAST_MOST, round(_AT_5 * (0.05 / precision) ** 2))))
-
-
-def replays_in(build: int) -> bool:
-    """Whether steps without clocks are measured in a build: on as few as without clocks, and on those added later."""
-    return build < BUILDS or build >= PASS_BUILDS
 
 
 def same_datasets(root: Node, clocked: Collection[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from greenload.energy.attribution.observation import IN_PLACE
 from greenload.energy.attribution.precision import Length
 from greenload.energy.meters.base import MeterStatus
 from greenload.energy.sampler import Sampler
+from greenload.profiling import schedule
 from greenload.profiling.options import Options
 from greenload.profiling.pace import Pace
 from greenload.profiling.page_cache import ColdFiles
@@ -23,12 +24,8 @@ from greenload.profiling.tfdata.files import files_of_dataset
 from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.guard import Pulse, patiently
 from greenload.profiling.tfdata.passes import (
-    CLOCKED_ROUNDS,
     CLOCKED_SAMPLES,
-    CLOCKED_WINDOW_S,
     ClockedCopyOf,
-    least_builds,
-    most_builds,
 )
 from greenload.profiling.tfdata.rebuild import BUFFER, Builder
 from greenload.profiling.tfdata.remarks import drawn_while_traced, remarks
@@ -168,19 +165,20 @@ class _Measurement:
     def _clocked_length(self, campaign: ClockedCampaign, length: Length) -> tuple[Length, str]:
         """The same where functions have clocks: short windows, but where a counter needs long ones."""
         options = self.options
-        window_s = length.window_s if campaign.counted else CLOCKED_WINDOW_S
+        window_s = length.window_s if campaign.counted else schedule.CLOCKED_WINDOW_S
+        least, most = schedule.least_builds(options.precision), schedule.most_builds(options.precision)
         campaign.window_s = window_s
         bounds = plan_clocked_bounds(
             campaign.counts,
             campaign.replayed,
             campaign.stores,
             samples=options.samples if campaign.counted else min(options.samples, CLOCKED_SAMPLES),
-            rounds=min(options.rounds, CLOCKED_ROUNDS),
+            rounds=schedule.clocked_rounds(options.rounds),
             window_s=window_s,
             counting_s=time.monotonic() - self.begun_s,
+            least_builds=least,
         )
         campaign.keep_within(bounds)
-        least, most = least_builds(), most_builds(options.precision)
         text = passes_text(campaign.counts, campaign.rows, bounds, "–".join(dict.fromkeys(map(str, (least, most)))))
         seconds = bounds.seconds(least), bounds.seconds(most)
         return Length(window_s, bounds.rounds, least, most, *seconds), f": {text}"

@@ -124,6 +124,20 @@ def test_what_another_step_does_as_well_takes_no_time() -> None:
     assert 0 < resize.nanoseconds <= whole.nanoseconds
 
 
+@pytest.mark.parametrize("side", [320, 400, 480, 640])
+@pytest.mark.parametrize("images", [55, 71])
+def test_the_steps_have_all_of_what_the_whole_takes(images: int, side: int) -> None:
+    """Also what the last images of a batch take, none of which may be timed."""
+    steps = [KernelStep(Op.RESIZE, Flag.ANTIALIAS, height=32, width=32)]
+    program, out = Program(steps, 1), np.empty((images, 32, 32, 3), np.uint8)
+    given = np.zeros((images, side, side, 3), np.uint8)
+    for _ in range(20):
+        program.run(given, np.ones((images, 1)), out)
+    resize, whole = program.counters()
+    assert whole.nanoseconds > 0
+    assert 0.97 * whole.nanoseconds <= resize.nanoseconds <= whole.nanoseconds
+
+
 def test_a_child_counts_whatever_the_threads_of_its_parent_held() -> None:
     over = threading.Event()
     many = [NamedCounter(f"test/fork/{k}") for k in range(2000)]  # so that the table is locked most of the time

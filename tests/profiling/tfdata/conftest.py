@@ -16,18 +16,11 @@ EXAMPLES = Path(__file__).parent / "examples"
 
 
 @pytest.fixture
-def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a report holds doesn't depend on how many windows there are, nor how long. Trials have their own tests."""
-    from greenload.profiling import windows
-    from greenload.profiling.tfdata import advice, passes, profile
+def short_windows(short_windows: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short ones. Trials have their own tests."""
+    from greenload.profiling.tfdata import advice
     from greenload.profiling.tfdata import campaign as dataset_campaign
 
-    monkeypatch.setattr(windows, "WINDOW_S", 0.01)
-    monkeypatch.setattr(windows, "BUILDS", 1)
-    monkeypatch.setattr(profile, "CLOCKED_WINDOW_S", 0.01)
-    monkeypatch.setattr(passes, "FILL_S", 0.01)
-    monkeypatch.setattr(passes, "PASS_BUILDS", 1)
-    monkeypatch.setattr(passes, "BUILDS", 1)
     monkeypatch.setattr(dataset_campaign, "SHORTEST_S", 0.01)
     monkeypatch.setattr(advice, "TRIED", 0)
 

@@ -84,6 +84,7 @@ def worked(report: Report) -> dict[str, float]:
 
 @pytest.mark.alone
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_builds")
 def test_steps_of_a_known_cpu_time() -> None:
     dataset = Range(400).map(burnt(1e-3), num_parallel_calls=2, name="long").map(burnt(3e-4), name="short").batch(16)
     report = gl.profile(dataset, name="burnt", rounds=3)
@@ -251,6 +252,7 @@ def resized(x: Any) -> Any:
 
 @pytest.mark.alone
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_builds")
 def test_a_function_that_other_threads_share_is_replayed() -> None:
     report = gl.profile(Range(64).map(resized).map(lambda image: tf.sqrt(image), name="root").batch(8), samples=64)
     assert methods(report)["resized"] in ("replay", "prefix") and methods(report)["root"] == IN_PLACE
@@ -277,10 +279,12 @@ def test_a_function_before_a_cache_is_told_by_first_epochs() -> None:
 
 @pytest.mark.alone
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_builds")
 def test_a_wanted_precision_is_planned_and_kept() -> None:
     said: list[str] = []
     dataset = Range(4000).map(work, num_parallel_calls=2).map(is_even).batch(16)
     report = gl.profile(dataset, precision=0.1, announce=said.append)
     asked = report.precision
-    assert asked is not None and len(said) == 1 and said[0].startswith("planned: ")
+    assert asked is not None and said[0].startswith("planned: ")
+    assert all("out of reach" in line for line in said[1:]), "which a busy machine may make of it"
     assert asked.took_s <= 1.3 * asked.planned_s and (asked.reached or asked.builds > 5)

@@ -63,17 +63,19 @@ class Tally {
  private:
   void start();
   void share_out(int64_t now);
+  void share_out_untold();
 
   std::vector<gl_counter> counters_;
-  std::vector<int64_t> ticks_;  // of steps since the CPU clock was read
-  int64_t timed_ = 0;           // of whole images, the same
-  int64_t cpu_ = 0, wall_ = 0;  // when it was read
+  std::vector<int64_t> ticks_;     // of steps since the CPU clock was read
+  int64_t timed_ = 0;              // of whole images, the same
+  int64_t told_ = 0, untold_ = 0;  // CPU time of this batch that was shared out, and that no timed image tells of
+  int64_t cpu_ = 0, wall_ = 0;     // when it was read
   int64_t image_begin_ = 0, last_ = 0;
-  int64_t image_ = 0;           // one in so many is timed
-  int64_t before_ = 0;          // images of this batch before that
-  int64_t untimed_ = 0;         // images of batches since the last that was timed
-  int64_t skipped_ = 0;         // batches that aren't timed before the next that is
-  int64_t usual_ = 0;           // images of the last batch that was timed
+  int64_t image_ = 0;                                     // one in so many is timed
+  int64_t before_ = 0;                                    // images of this batch before that
+  int64_t untimed_ = 0;                                   // images of batches since the last that was timed
+  int64_t skipped_ = 0;                                   // batches that aren't timed before the next that is
+  int64_t usual_ = 0;                                     // images of the last batch that was timed
   bool started_ = false, timing_ = true, quick_ = false;  // this batch's timing; this image's; images
 };
 
