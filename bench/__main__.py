@@ -112,8 +112,16 @@ def profile_rows(found: list[Profile]) -> list[Row]:
     """The time, and how far the steps' sum is off the full run."""
     return [
         Row("greenload profile, wall time", "s", Spread.of([one.wall_s for one in found]), PROFILE_REACH_S),
-        Row("steps' sum against the full run, off by", "", Spread.of([abs(one.share - 1) for one in found]), SUM_REACH),
-        *(Row("steps' sum over the full run (95 % interval)", "×", Spread(one.share, *one.interval)) for one in found),
+        Row(
+            "steps' sum against the held-out run, off by",
+            "",
+            Spread.of([abs(one.share - 1) for one in found]),
+            SUM_REACH,
+        ),
+        *(
+            Row("steps' sum over the held-out run (95 % interval)", "×", Spread(one.share, *one.interval))
+            for one in found
+        ),
     ]
 
 

@@ -186,7 +186,7 @@ def rows(judged: Sequence[Judged], counters: Sequence[float], sums: Sequence[boo
         ):
             found.append(Row(f"{group}: {what}", "×", Spread.of(values)))
     if sums:
-        what = f"{group}: full runs outside the interval of the steps' sum, of {len(sums)}"
+        what = f"{group}: held-out runs outside the interval of the steps' sum, of {len(sums)}"
         found.append(percent(what, [1 - sum(sums) / len(sums)], MISSED_REACH))
     return found
 

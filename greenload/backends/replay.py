@@ -49,7 +49,7 @@ def idle_runner(
 def replay(plan: Plan, step_index: int, records: Records, batch_size: int, threads: int) -> tuple[Replay, Replay]:
     """A step with and without its work, on captured input: the difference of their CPU time is what the step costs.
 
-    Of a ``Batch`` step what is left is the hand-over, once a batch: headers, params, feeding, starting a run and taking
+    Of a ``Batch`` step what is left is the transfer, once a batch: headers, params, feeding, starting a run and taking
     its result, through all segments that batches pass without tf.data. ``with_run`` does that; ``without_run`` nothing.
 
     Args:

@@ -1,39 +1,69 @@
-"""The command report: shows a saved report, or compares two."""
+"""The command report: shows a saved report of a profile or of a fit, or compares two of profiles."""
 
 from __future__ import annotations
 
 import argparse
 from functools import partial
+from typing import TYPE_CHECKING
 
 from greenload.cli.arguments import AddCommand, check_outputs
 from greenload.cli.carbon_options import add_carbon, check_carbon, with_carbon
-from greenload.cli.gate_options import add_gates, gates, status
+from greenload.cli.gate_options import Gates, add_gates, gates, status
 from greenload.cli.output import OK, present, write_json
 from greenload.errors import UsageError
+
+if TYPE_CHECKING:
+    from greenload.report.data import Report
 
 
 def add_command(add: AddCommand) -> None:
     """Add the command to the parser."""
     report = add("report", _report, "show a saved report, or hold a second one against it")
-    report.add_argument("report", metavar="A.json", help="a report that profile --json wrote")
-    report.add_argument("other", metavar="B.json", nargs="?", help="another one: ratios are B / A")
+    report.add_argument(
+        "report", metavar="A.json", help="a report that profile --json wrote, or EnergyCallback's report.save"
+    )
+    report.add_argument("other", metavar="B.json", nargs="?", help="another one of a profile: ratios are B / A")
     add_carbon(report)
     add_gates(report)
     report.add_argument("--html", metavar="FILE", help="write it as a web page")
 
 
 def _report(options: argparse.Namespace) -> int:
-    from greenload.report.comparison import compare
     from greenload.report.data import Report
-    from greenload.report.html import html
-    from greenload.report.terminal import render_comparison, render_report
+    from greenload.training.fit_report import load_report
 
     check_outputs(options, options.report, *([options.other] if options.other else []))
     check_carbon(options)
     asked = gates(options)
     if asked and options.other:
         raise UsageError(f"budgets and a baseline are for one report: leave {options.other} out")
-    report = with_carbon(Report.load(options.report), options)
+    report = load_report(options.report)
+    if isinstance(report, Report):
+        return _of_profile(report, asked, options)
+    given = [name for name, value in _of_profiles(options, asked).items() if value]
+    if given:
+        raise UsageError(f"{options.report}: is a fit's report, which is shown by itself: leave {given[0]} out")
+    present(options, report.save, report.html, report.render())
+    return OK
+
+
+def _of_profiles(options: argparse.Namespace, asked: Gates) -> dict[str, bool]:
+    """What only profiles' reports have, and whether it was asked for."""
+    return {
+        str(options.other): options.other is not None,
+        "--carbon": options.carbon is not None,
+        "--budget": bool(asked.budgets),
+        "--baseline": asked.baseline is not None,
+    }
+
+
+def _of_profile(report: Report, asked: Gates, options: argparse.Namespace) -> int:
+    from greenload.report.comparison import compare
+    from greenload.report.data import Report
+    from greenload.report.html import html
+    from greenload.report.terminal import render_comparison, render_report
+
+    report = with_carbon(report, options)
     if asked:
         report = asked.judged(report)
     other = with_carbon(Report.load(options.other), options) if options.other else None

@@ -38,7 +38,7 @@ def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: 
     if taking:
         backends = " + ".join(taking)
         done = [
-            replace(step, backend=backends, name="Batch + hand-over") if step.kind == "batch" else step for step in done
+            replace(step, backend=backends, name="Batch + transfer") if step.kind == "batch" else step for step in done
         ]
     return Plan(pipeline, backend, threads, prefetch, tuple(unique_names(done)))
 

@@ -1,4 +1,4 @@
-"""What each step of a pipeline costs: paired replays, prefixes and held-out full runs, under meters."""
+"""What each step of a pipeline costs: paired replays, prefixes and held-out runs of the whole, under meters."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def profile(
     step with a clock is measured in place, while the whole pipeline runs: reading, and steps on pixels of ``native``
     and ``pillow``, and of ``dali`` where it does one alone. Other steps are measured by paired replay: their captured
     input runs in adjacent windows with and without them. The last row, ``hand-over``, is what the whole takes beside
-    them. The full pipeline runs once more, held out: what it costs beyond the rows' sum is reported as unattributed.
+    them. The whole pipeline runs once more, held out: what it costs beyond the rows' sum is reported as unattributed.
     Where it has a cache, all is measured by replay, and by prefixes of the pipeline. The report's figures are then
     those of later epochs, which read the cache, and ``first_epoch`` holds those of the epoch that fills it.
 

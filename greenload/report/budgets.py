@@ -26,7 +26,7 @@ from greenload.report.data import Report
 from greenload.text import percent
 
 OF_REPORTS = ("cpu_s_per_sample", "energy_j_per_sample", "device_bytes_per_sample", "reads_per_sample", "samples_per_s")
-"""Quantities of a report: of its total, joules with idle power; ``samples_per_s`` of the full run."""
+"""Quantities of a report: of its total, joules with idle power; ``samples_per_s`` of the held-out run."""
 OF_STEPS = OF_REPORTS[:-1]
 """Quantities of a step, without idle power."""
 OF_WINDOWS = ("cpu_s", "energy_j", "wall_s", "device_read_bytes")
@@ -171,7 +171,7 @@ def _judged(budget: Budget, figure: Figure, why: str, narrower: str = _NARROWER)
 def _of_report(report: Report, budget: Budget) -> tuple[Figure, str]:
     """The budget's figure, and why it is missing if it is."""
     if budget.field == "samples_per_s":
-        return report.full.samples_per_s, "the full run gave no figure"
+        return report.full.samples_per_s, "the held-out run gave no figure"
     costs = [step for step in report.own_steps if step.name == budget.step] if budget.step else [report.total]
     if not costs:
         return (
@@ -261,7 +261,7 @@ def _growth(change: Change, *, least: bool = False) -> float:
 
 
 def _weighs_most(report: Report, budget: Budget) -> str:
-    """The step with most of a cost, and its share of the full run."""
+    """The step with most of a cost, and its share of the held-out run."""
     costs: dict[str, float] = {}
     for step in report.steps:
         if budget.domain:

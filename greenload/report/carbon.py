@@ -87,7 +87,7 @@ def estimate_carbon(
     joules, so a small modelled part widens the sum by little; ``measured_share`` says how little.
 
     Args:
-        energy_j_per_sample: joules by domain of the full run with idle power, as ``report.total`` has them.
+        energy_j_per_sample: joules by domain of the held-out run with idle power, as ``report.total`` has them.
         meters: the meters that were there or are missing, as ``report.meters``.
         g_per_kwh: the grid's factor; the world's average if None.
         pue: the facility's.

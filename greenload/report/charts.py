@@ -28,10 +28,10 @@ _WIDTH = 1000.0
 _RAN = {
     "with": "with the step",
     "without": "its input alone",
-    "whole": "the whole pipeline, beside it with clocks",
+    "whole": "the whole pipeline, without clocks",
     "in place": "the whole pipeline, with clocks around its functions",
     "prefix": "the pipeline up to here",
-    "full": "the whole pipeline",
+    "full": "the whole pipeline, held out",
     "idle": "the idle machine",
 }
 _STARTED = {"with": "epochs by iterators of their own", "without": "epochs by one iterator"}
@@ -227,7 +227,7 @@ def axis_of(stacks: Sequence[Sequence[Figure]], *, common: bool = True) -> Axis:
 
 
 def check_chart(report: Report) -> BarChart | None:
-    """The steps' sum, stacked, over the held-out run of the whole, in CPU time; None where either isn't known."""
+    """The steps' sum, stacked, over the held-out run, in CPU time; None where either isn't known."""
     shown = rows.report_rows(report)
     steps = [row for row in shown if row.kind == "step"]
     full = next(row.cpu_ms for row in shown if row.kind == "total")
@@ -241,7 +241,7 @@ def check_chart(report: Report) -> BarChart | None:
     unit = f"CPU ms per {rows.noun(report)}"
     bars = (
         bar("the steps' sum", parts, axis, "ms", "sum", common=False),
-        bar("the whole, held out", whole, axis, "ms", "sum"),
+        bar("the held-out run", whole, axis, "ms", "sum"),
     )
     legend = tuple((part.classes, part.name) for part in parts)
     return BarChart("check-chart", "CPU seconds", unit, axis, bars, legend)

@@ -12,8 +12,8 @@ from greenload.report.record import Record
 
 
 @dataclass(frozen=True)
-class InPlace(Record):
-    """What a step counted itself, by the clocks of its backend, while the full pipeline ran."""
+class OwnCount(Record):
+    """What a step counted itself, by the clocks of its backend, while the whole pipeline ran."""
 
     cpu_s_per_sample: Figure
     """CPU seconds. Zero where another step does its work in the same pass: the time is that step's."""
@@ -61,9 +61,9 @@ class ReportStep(Cost, Record):
     runs: str = "every epoch"
     """When it runs: ``"first epoch"`` in front of a cache that the first epoch fills, ``"no epoch"`` in front of one
     that was filled already. Where it doesn't run in every epoch its cost here is zero: that of later epochs."""
-    in_place: InPlace | None = None
-    """What it took in the full runs, in reports made before pipelines were measured in place: sums, budgets and
-    comparisons are of the costs beside it. Else None."""
+    in_place: OwnCount | None = None
+    """What it counted itself in the held-out runs, in reports made before pipelines had `clock`: sums, budgets and
+    comparisons are of the costs beside it. Else None. Not what ``method`` calls ``"in place"``."""
     clock: ClockRecord | None = None
     """What its clock saw beside CPU seconds; None where it was measured otherwise."""
 

@@ -25,14 +25,13 @@ from greenload.report.cost_records import (
     IteratorStart,
     ReportStep,
 )
-from greenload.report.record import Record, json_fields, save_json, typed_fields
+from greenload.report.record import Record, json_fields, load_record, save_json, typed_fields
 from greenload.report.validation import SCHEMA, validate
-from greenload.system import file_input, json_data
-from greenload.system.json_data import DataError, short
+from greenload.system.json_data import short
 from greenload.text import printable
 
 UNATTRIBUTED_LIMIT = 0.05
-"""Share of the full run that may be in no step before a report says so first."""
+"""Share of the held-out run that may be in no step before a report says so first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +188,7 @@ class Report:
         return tuple(first.get(step.name, step) if step.runs == "first epoch" else step for step in self.steps)
 
     def unattributed_exceeds(self, share: float = UNATTRIBUTED_LIMIT) -> dict[str, float]:
-        """What no step explains, where that is more than ``share`` of the full run in either direction.
+        """What no step explains, where that is more than ``share`` of the held-out run in either direction.
 
         Returns:
             Signed shares by kind of cost (``"cpu_s"``, or a domain that isn't modelled); empty where all is well.
@@ -248,16 +247,7 @@ class Report:
         Raises:
             ReportError: the file can't be read, isn't JSON, or isn't a report of this version; names the file.
         """
-        try:
-            data = json_data.parse(file_input.read_any(path, json_data.LARGEST_BYTES)).data
-        except OSError as error:
-            raise ReportError(f"{path}: the report can't be read: {error.strerror}; check the path") from None
-        except DataError as error:
-            raise ReportError(f"{path}: a report is JSON, but {error}; profile again") from None
-        try:
-            return cls.from_dict(data)
-        except ReportError as error:
-            raise ReportError(f"{path}: {error}") from None
+        return load_record(path, cls.from_dict)
 
 
 _OPTIONAL = ("carbon", "precision", "cold", "first_epoch", "iterator_start", "together", "checks", "caches")

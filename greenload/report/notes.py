@@ -135,33 +135,33 @@ def _sum(group: Indistinct, report: Report) -> str:
     return f"{shown} CPU ms{share}"
 
 
-def in_place(report: Report) -> Note | None:
-    """What the figures in place are, and where they and the replays differ by more than both intervals; None where no
-    step has any."""
-    if not rows.shows_in_place(report):
+def counted(report: Report) -> Note | None:
+    """What steps counted themselves, in older reports, and where that and the replays differ by more than both
+    intervals; None where no step did."""
+    if not rows.shows_counted(report):
         return None
-    text = "In place: CPU time that a step counted itself while the whole pipeline ran"
+    text = "Counted: CPU time that a step counted itself while the whole pipeline ran"
     table = [row for row in rows.report_rows(report) if row.kind == "step"]
     apart = [row for row in table if _differs(row)]
     if not apart:
         return Note(f"{text}. No step's differs from its replay by more than both intervals")
     said = "; ".join(
-        f"{row.name} {_counted(row.in_place_ms)}, in its replay {amount(row.cpu_ms, resolve=False)} ms" for row in apart
+        f"{row.name} {_own(row.counted_ms)}, in its replay {amount(row.cpu_ms, resolve=False)} ms" for row in apart
     )
     text = (
-        f"{text}. It differs from the replay by more than both intervals: {said}. In place is what the real run takes;"
-        " shares and sums are of the replays, which run each step by itself"
+        f"{text}. It differs from the replay by more than both intervals: {said}. What was counted is what the real "
+        "run takes; shares and sums are of the replays, which run each step by itself"
     )
-    costs, whole = [row.in_place_ms or row.cpu_ms for row in table], report.full.cpu_s_per_sample.value
+    costs, whole = [row.counted_ms or row.cpu_ms for row in table], report.full.cpu_s_per_sample.value
     values = [cost.value for cost in costs if cost is not None and cost.value is not None]
     if not whole or len(values) < len(table):
         return Note(text)
     share = percent(math.fsum(values) / 1e3 / whole)
-    return Note(f"{text}. With the figures in place the steps sum to {share} of the whole")
+    return Note(f"{text}. With what they counted the steps sum to {share} of the whole")
 
 
 def _differs(row: rows.ReportRow) -> bool:
-    return _differ(row.in_place_ms, row.cpu_ms)
+    return _differ(row.counted_ms, row.cpu_ms)
 
 
 def _differ(one: Figure | None, other: Figure | None) -> bool:
@@ -171,7 +171,7 @@ def _differ(one: Figure | None, other: Figure | None) -> bool:
     return abs(one.value - other.value) > (one.half_width or 0.0) + (other.half_width or 0.0)
 
 
-def _counted(figure: Figure | None) -> str:
+def _own(figure: Figure | None) -> str:
     if figure is not None and figure.value == 0.0:
         return "nothing (another step does it in the same pass)"
     return f"{amount(figure, resolve=False)} ms"

@@ -70,7 +70,7 @@ def _epoch(view: View, number: int) -> dict[str, Any]:
         "name": view.name,
         "text": view.text,
         "charts": [named(chart) for chart in charts.step_charts(report)],
-        "in_place": notes.in_place(report),
+        "counted": notes.counted(report),
         "clocks": notes.clocks(report),
         "together": notes.indistinguishable(report.together, report),
         "below_zero": rows.below_zero(report),
@@ -242,7 +242,7 @@ def checked(view: View) -> dict[str, str]:
     share = rest.value / full.value
     left = amount(scale(rest, 1e3), resolve=False)
     text = (
-        f"The steps, measured apart, sum to {percent(1 - share)} of the held-out run of the whole: "
+        f"The steps, measured apart, sum to {percent(1 - share)} of the held-out run: "
         f"{left} CPU ms per {rows.noun(report)} ({percent(share)}) is in no step"
     )
     over = exceeded(view)
@@ -257,7 +257,7 @@ def checked(view: View) -> dict[str, str]:
 def heads(report: Report) -> list[str]:
     """The table's columns."""
     columns = ["step", "backend", "CPU ms", "share of CPU"]
-    columns += ["CPU ms in place"] if rows.shows_in_place(report) else []
+    columns += ["CPU ms counted"] if rows.shows_counted(report) else []
     columns += ["ms waiting"] if rows.shows_waiting(report) else []
     lacking = notes.missing_parts(report)
     for name in rows.groups(report):
@@ -285,8 +285,8 @@ def _cells(report: Report, row: ReportRow) -> Iterator[dict[str, str]]:
     yield _plain(row.backend)
     yield _cell(row.cpu_ms, row)
     yield _plain(percent(row.share) if row.cpu_ms else "")
-    if rows.shows_in_place(report):
-        yield _cell(row.in_place_ms, row)
+    if rows.shows_counted(report):
+        yield _cell(row.counted_ms, row)
     if rows.shows_waiting(report):
         yield _cell(row.waiting_ms, row)
     for name in rows.groups(report):

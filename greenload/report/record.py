@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from types import UnionType
-from typing import Any, Self, get_args, get_origin, get_type_hints
+from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from greenload.errors import ReportError
 from greenload.system import file_input, file_output, json_data
 from greenload.system.json_data import DataError
+
+_Read = TypeVar("_Read")
 
 
 class Record:
@@ -54,18 +56,26 @@ def save_json(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
         raise ReportError(f"{path}: a report holds JSON data only: {error}; leave the value out") from None
 
 
-def load_json(path: str | os.PathLike[str]) -> Any:
-    """Read data that `save_json` wrote, from a file or a pipe.
+def load_record(path: str | os.PathLike[str], read: Callable[[Any], _Read]) -> _Read:
+    """Read what `save_json` wrote, from a file, or from a pipe, as a shell's ``<(…)`` is.
+
+    Args:
+        path: of the file.
+        read: makes the record of the document; its `ReportError` gets the path in front.
 
     Raises:
-        ReportError: the file can't be read, or isn't JSON.
+        ReportError: the file can't be read, isn't JSON, or isn't such a record; names the file.
     """
     try:
-        return json_data.parse(file_input.read_any(path, json_data.LARGEST_BYTES)).data
+        data = json_data.parse(file_input.read_any(path, json_data.LARGEST_BYTES)).data
     except OSError as error:
         raise ReportError(f"{path}: the report can't be read: {error.strerror}; check the path") from None
     except DataError as error:
-        raise ReportError(f"{path}: a report is JSON, but {error}; save it again") from None
+        raise ReportError(f"{path}: a report is JSON, but {error}; write it again") from None
+    try:
+        return read(data)
+    except ReportError as error:
+        raise ReportError(f"{path}: {error}") from None
 
 
 def typed_fields(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class ReportRow:
     cpu_ms: Figure | None
     """CPU milliseconds per image; None where the row has no such cost."""
     share: float | None
-    """Of the full run's CPU seconds; None where it has no such cost, or an unresolved one."""
+    """Of the held-out run's CPU seconds; None where it has no such cost, or an unresolved one."""
     energy_mj: Mapping[str, Figure]
     """Millijoules per image by group."""
     device_bytes: Figure | None
@@ -51,7 +51,7 @@ class ReportRow:
     """The step's own name, by which two reports' rows are matched."""
     method: str = ""
     """How the step was measured: ``"in place"``, ``"replay"`` or ``"prefix"``."""
-    in_place_ms: Figure | None = None
+    counted_ms: Figure | None = None
     """CPU milliseconds per image that a step counted itself; None where it has no clocks of its own."""
     waiting_ms: Figure | None = None
     """Milliseconds per image in which a step's function had no processor; None where that isn't known."""
@@ -79,7 +79,7 @@ def groups(report: Report) -> list[str]:
 
 
 def group_figures(report: Report, name: str) -> list[Figure]:
-    """The full run's figures of a group's domains: they tell its provenance and band."""
+    """The held-out run's figures of a group's domains: they tell its provenance and band."""
     return [figure for domain, figure in report.total.energy_j_per_sample.items() if group(domain) == name]
 
 
@@ -135,7 +135,7 @@ def shows_reads(report: Report) -> bool:
     return any(figure.value is not None and figure.value > 0 and not figure.unresolved for figure in counts)
 
 
-def shows_in_place(report: Report) -> bool:
+def shows_counted(report: Report) -> bool:
     """Whether any step has counted itself what it takes."""
     return any(step.in_place for step in report.steps)
 
@@ -153,7 +153,7 @@ def step_label(step: ReportStep) -> str:
 
 
 def report_rows(report: Report) -> list[ReportRow]:
-    """The table: steps in order, what none of them explains, idle power, and the held-out full run with it."""
+    """The table: steps in order, what none of them explains, idle power, and the held-out run with it."""
     full = report.full.cpu_s_per_sample.value
 
     def row(label: str, kind: str, cost: Cost, **more: Any) -> ReportRow:
@@ -165,16 +165,16 @@ def report_rows(report: Report) -> list[ReportRow]:
 
     def step_row(step: ReportStep) -> ReportRow:
         texts = {name: printable(getattr(step, name)) for name in ("backend", "branch", "where", "name", "method")}
-        in_place = scale(step.in_place.cpu_s_per_sample, 1e3) if step.in_place else None
+        counted = scale(step.in_place.cpu_s_per_sample, 1e3) if step.in_place else None
         waiting = scale(step.clock.waiting_s_per_sample, 1e3) if step.clock else None
-        return row(step_label(step), "step", step, in_place_ms=in_place, waiting_ms=waiting, **texts)
+        return row(step_label(step), "step", step, counted_ms=counted, waiting_ms=waiting, **texts)
 
     table = [step_row(step) for step in report.steps]
     table.append(row("unattributed", "unattributed", report.unattributed))
     idle = {name: scale(figure, 1e3) for name, figure in by_group(report.idle.energy_j_per_sample).items()}
     if idle:
         table.append(ReportRow("idle floor", "idle", "", None, None, idle, None))
-    total = row("total (full run, held out)", "total", report.total)
+    total = row("total (held-out run)", "total", report.total)
     whole = report.total.cpu_s_per_sample.value
     return [*table, replace(total, share=whole / full if full and whole is not None else None)]
 
@@ -196,7 +196,7 @@ def share_of(cpu: Figure, full: float | None) -> float | None:
 def warning(report: Report) -> str | None:
     """What a report says before anything else: that its check failed, or couldn't be made.
 
-    The check is that no more than 5 % of the full run is in no step, in each kind of epoch.
+    The check is that no more than 5 % of the held-out run is in no step, in each kind of epoch.
     """
     failures = [(view.name, part) for view in views(report) for part in (_unchecked(view), _exceeded(view)) if part]
     return ". ".join(f"{name}: {part}" if name else part for name, part in failures) or None
@@ -207,10 +207,10 @@ def _unchecked(view: View) -> str | None:
     if report.unattributed.cpu_s_per_sample.value is not None:
         return None
     names = [printable(step.name) for step in report.steps if step.cpu_s_per_sample.value is None]
-    names += ["the full run"] if report.full.cpu_s_per_sample.value is None else []
+    names += ["the held-out run"] if report.full.cpu_s_per_sample.value is None else []
     verb = "has" if len(names) == 1 else "have"
     reason = f": {', '.join(names)} {verb} no figure" if names else ""
-    return f"The steps' sum could not be checked against the full run{reason}"
+    return f"The steps' sum could not be checked against the held-out run{reason}"
 
 
 def _exceeded(view: View) -> str | None:
@@ -339,5 +339,5 @@ def provenance(report: Report, names: Iterable[str] | None = None) -> str:
 
 
 def throughput(report: Report) -> str:
-    """Samples per second of the full run."""
+    """Samples per second of the held-out run."""
     return f"{amount(report.full.samples_per_s, resolve=False)} {noun(report)}s/s at full speed"

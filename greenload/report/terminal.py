@@ -25,9 +25,9 @@ _STYLES = {"step": "", "unattributed": "italic", "idle": "dim", "total": "bold"}
 def render_report(report: Report) -> RenderableType:
     """The report for a rich console: what was profiled where, what is measured, and a row per step.
 
-    Where more than 5 % of the full run is in no step, or that couldn't be checked, it comes first; budgets come last,
-    where a log ends. Columns that have no room stand in a further table below; those that would say nothing are left
-    out (one backend for all, next to no joules), and the JSON has them.
+    Where more than 5 % of the held-out run is in no step, or that couldn't be checked, it comes first; budgets come
+    last, where a log ends. Columns that have no room stand in a further table below; those that would say nothing are
+    left out (one backend for all, next to no joules), and the JSON has them.
 
     Example:
         >>> rich.print(render_report(Report.load("report.json")))
@@ -155,7 +155,7 @@ def _view(view: View) -> list[RenderableType]:
     if view.name:
         shown += [Text(""), Sentence(Text.assemble((view.name, "bold"), ": ", view.text))]
     shown += [_table(view), Sentence(rows.throughput(report))]
-    below = [*notes.indistinguishable(report.together, report), notes.in_place(report), notes.clocks(report)]
+    below = [*notes.indistinguishable(report.together, report), notes.counted(report), notes.clocks(report)]
     return shown + [_note(note) for note in below if note]
 
 
@@ -165,8 +165,8 @@ def _table(view: View) -> FigureTable:
     groups = rows.notable_groups(report)
     noun, shown, lacking = rows.noun(report), rows.view_rows(view), notes.missing_parts(report)
     one_backend = all(step.backend == report.plan.get("backend") for step in report.steps)
-    reading, reads, in_place = rows.shows_reading(report), rows.shows_reads(report), rows.shows_in_place(report)
-    heads = ([] if one_backend else ["backend"]) + [f"CPU\nms/{noun}", "share"] + (["in place\nms"] if in_place else [])
+    reading, reads, counted = rows.shows_reading(report), rows.shows_reads(report), rows.shows_counted(report)
+    heads = ([] if one_backend else ["backend"]) + [f"CPU\nms/{noun}", "share"] + (["counted\nms"] if counted else [])
     heads += ["waiting\nms"] if (waiting := rows.shows_waiting(report)) else []
     heads += [_group_head(report, name, name in lacking) for name in groups]
     heads += (["read\nkB"] if reading else []) + ([f"reads\n/{noun}"] if reads else [])
@@ -179,7 +179,7 @@ def _table(view: View) -> FigureTable:
         step = row.kind == "step"
         cells: list[str | Text] = [_name(row)] if one_backend else [_name(row), row.backend]
         cells += [_cell(row.cpu_ms, step), percent(row.share) if row.cpu_ms else ""]
-        cells += [_cell(row.in_place_ms, step)] if in_place else []
+        cells += [_cell(row.counted_ms, step)] if counted else []
         cells += [_cell(row.waiting_ms, False)] if waiting else []
         cells += [_energy(row.energy_mj, name, step) for name in groups]
         cells += [_cell(row.device_bytes and scale(row.device_bytes, 1e-3), step)] if reading else []

@@ -95,7 +95,7 @@ class CacheWatch:
             _FILLED.update(store.dataset for store in self._stores if _in_memory(store))
 
     def end(self, passed: Passed, *, ended: bool) -> tuple[EpochKind, str]:
-        """What kind of epoch it was, and why that isn't known.
+        """What kind of epoch it was, and why that isn't known; empty where it is.
 
         Args:
             passed: what passed in it.
@@ -104,19 +104,19 @@ class CacheWatch:
         if self._profile is None or not self._iterators:
             return "later", ""
         if self._root is None:
-            return "unknown", _one_figure(_NOT_SHOWN)
+            return "unknown", _NOT_SHOWN
         if self._iterators > 1:
-            return "unknown", _one_figure(_PART)
+            return "unknown", _PART
         if not self._counts and not self._tables:
-            return "unknown", _one_figure(_HIDDEN if self._stores else _NONE_THERE)
+            return "unknown", _HIDDEN if self._stores else _NONE_THERE
         kinds = {self._of_stores()} if self._stores else set()
         kinds |= {self._of_table(table, before, passed) for table, before in self._tables}
         if kinds == {"later"}:
             return "later", ""
         if kinds != {"first"} or self._profile.first_epoch is None:
-            return "unknown", _one_figure(_OTHERWISE if "unknown" not in kinds or self._stores else _PART)
+            return "unknown", _OTHERWISE if "unknown" not in kinds or self._stores else _PART
         if not self._is_whole(passed, ended):
-            return "unknown", _one_figure(_PART)
+            return "unknown", _PART
         return "first", ""
 
     def _of_stores(self) -> EpochKind:
@@ -141,10 +141,6 @@ class CacheWatch:
         assert self._root is not None
         batches = int(self._root.dataset.cardinality())
         return passed.batches == batches if batches >= 0 else ended
-
-
-def _one_figure(why: str) -> str:
-    return f"in an epoch of which isn't known whether it filled the cache, loader and model are one figure: {why}"
 
 
 def _root(iterator: Any) -> Node | None:

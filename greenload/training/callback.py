@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenload.energy.meters.discover import discover
 from greenload.energy.sharing import DEFAULT, SharedSampler
-from greenload.errors import ReportError, UsageError
+from greenload.errors import UsageError
 from greenload.profiling.in_place import publishing
 from greenload.profiling.profile import profile
 from greenload.public import public
@@ -20,7 +20,7 @@ from greenload.report.data import Report
 from greenload.report.prometheus import Metrics, serve
 from greenload.system.frameworks import imports_of_extra
 from greenload.training.fit import INTERRUPTED, Fit, scalars
-from greenload.training.fit_report import FitReport
+from greenload.training.fit_report import FitReport, load_report
 from greenload.training.idle import IDLE_S
 from greenload.training.live_steps import watched_in
 from greenload.training.served import Highest, show_epoch, show_instant
@@ -63,8 +63,9 @@ class EnergyCallback:
     starting an epoch's iterator, and batches that were prepared but never trained on, are in the model's part. An epoch
     that fills a cache is charged what the profile's first epoch cost (``Report.first_epoch``), the others what later
     ones did. Where it can't be seen which it is, as under a strategy, or where ``steps_per_epoch`` ends it early,
-    loader and model are one figure for it, and for the whole fit, which a note says. The joules of a counter are the
-    whole machine's: what others drew is estimated by CPU time and kept apart.
+    loader and model are one figure for it, and for the whole fit, which a note says; of a watched dataset the loader is
+    then its functions alone. The joules of a counter are the whole machine's: what others drew is estimated by CPU time
+    and kept apart.
 
     Each epoch adds to Keras's logs, so that ``History`` and Keras's own ``TensorBoard`` (after this one in the list)
     have them: ``energy_j``, ``loader_j``, ``waiting_j``, ``model_j`` (joules of all domains), ``waiting_s``,
@@ -300,10 +301,7 @@ def _with_keras(cls: Any) -> Any:
 def _baseline(baseline: Any) -> Report | Spent | None:
     """What steps cost before: a profile, or a fit."""
     if isinstance(baseline, str | os.PathLike):
-        try:
-            baseline = FitReport.load(baseline)
-        except ReportError:
-            baseline = Report.load(baseline)
+        baseline = load_report(baseline)
     if baseline is None or isinstance(baseline, Report):
         return baseline
     if isinstance(baseline, FitReport):

@@ -215,7 +215,7 @@ class Fit:
             why = "what passed isn't known: during the fit the model was compiled anew, or got another EnergyCallback"
             return "unknown", Passed(None, None, None, (why,))
         kind, why = self._watch.end(passed, ended=self._steps.ended)
-        return kind, replace(passed, unknown=(*passed.unknown, why)) if why else passed
+        return kind, replace(passed, unknown_kind=(why,)) if why else passed
 
     def _report(self, end: Instant, ended: str) -> FitReport:
         profile = self._profile
@@ -257,7 +257,7 @@ class Fit:
         )
 
     def _watched(self, whole: Span, validation: Sequence[Span], instants: Sequence[Instant]) -> WatchedSteps:
-        """What was seen in place between the first and the last of some instants."""
+        """What clocks saw between the first and the last of some instants."""
         used = whole.without(validation)
         training = [(start, end) for start, end in pairwise(instants) if not start.testing]
         apart = [span(self._sampler, *pair).used for pair in training]
@@ -336,6 +336,7 @@ def _joined_epochs(parts: list[Passed]) -> Passed:
         samples=_sum(part.samples for part in parts),
         waiting_s=_sum(part.waiting_s for part in parts),
         unknown=tuple(dict.fromkeys(why for part in parts for why in part.unknown)),
+        unknown_kind=tuple(dict.fromkeys(why for part in parts for why in part.unknown_kind)),
         ranks=parts[0].ranks if len({part.ranks for part in parts}) == 1 else (),
     )
 

@@ -92,13 +92,13 @@ def _joules(part: EnergyPart) -> str:
 def _parts(fit: Spent) -> BarChart:
     """Joules by what they went into, by group of domains."""
     shown = list(_rows(fit))
-    groups = [name for name in GROUPS if any(_weighs(part, name) for _, part, _ in shown)]
+    whole = by_group(fit.total.energy_j)
+    groups = [name for name in GROUPS if name in whole and any(_weighs(part, name) for _, part, _ in shown)]
     stacks = [
         [BarPart(name, _classes(name, figure), figure) for name, figure in _of(part, groups)] for _, part, _ in shown
     ]
     axis = axis_of([[part.figure for part in parts] for parts in stacks])
     bars = tuple(bar(label, parts, axis, "J", kind) for (label, _, kind), parts in zip(shown, stacks, strict=True))
-    whole = by_group(fit.total.energy_j)
     bands = {name: band(f for domain, f in fit.total.energy_j.items() if group(domain) == name) for name in groups}
     legend = tuple((_classes(name, whole[name]), f"{name}, {bands[name]}") for name in groups)
     return BarChart("parts-chart", "Joules", "joules", axis, bars, legend)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from greenload.energy.meters.base import MeterStatus
-from greenload.errors import ReportError
+from greenload.errors import ReportError, UsageError
 from greenload.machine import Machine
-from greenload.report.record import json_fields, load_json, save_json, typed_fields
+from greenload.report.data import Report
+from greenload.report.record import json_fields, load_record, save_json, typed_fields
+from greenload.report.validation import FIT_SCHEMA, validate, version_of
 from greenload.system import file_output
-from greenload.text import error_line, screen_width
+from greenload.text import screen_width
 from greenload.training.drift import Drift
 from greenload.training.spent import Spent
 from greenload.training.timeline import Timeline
 
-FIT_SCHEMA = "greenload.fit/1"
-"""The version of the format that `FitReport.save` writes."""
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,32 +50,30 @@ class FitReport:
     """Steps of a watched dataset against what they cost in the profile, or in the baseline."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON data."""
+        """The report as JSON data, valid by `FIT_SCHEMA`."""
         return {"schema": FIT_SCHEMA} | json_fields(self, FitReport)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> FitReport:
-        """The inverse of `to_dict`."""
-        return cls(**typed_fields(cls, data))
+    def from_dict(cls, data: Any) -> FitReport:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ReportError: the data isn't a fit's report of this version; names the value that breaks a rule.
+        """
+        validate(data, FIT_SCHEMA)
+        try:
+            return cls(**typed_fields(cls, data))
+        except UsageError as error:
+            raise ReportError(f"a fit's figures must make sense: {error}; save the report again") from None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FitReport:
         """Read a report that `save` wrote.
 
         Raises:
-            ReportError: the file can't be read, or isn't a fit's report.
+            ReportError: the file can't be read, isn't JSON, or isn't a fit's report of this version; names the file.
         """
-        data = load_json(path)
-        schema = data.get("schema") if isinstance(data, dict) else None
-        if schema != FIT_SCHEMA:
-            raise ReportError(
-                f"{path}: a fit's report has the schema {FIT_SCHEMA!r}, found {schema!r}: give a file that "
-                "EnergyCallback's report was saved in"
-            )
-        try:
-            return cls.from_dict(data)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ReportError(f"{path}: isn't a whole report of a fit ({error_line(error)}): save it again") from None
+        return load_record(path, cls.from_dict)
 
     def html(self) -> str:
         """The report as one self-contained page: where the joules went, and watts by step over time.
@@ -114,6 +113,20 @@ class FitReport:
         """
         save_json(path, self.to_dict())
 
+    def render(self) -> RenderableType:
+        """The report as a table for a rich console."""
+        from greenload.training.fit_table import render_fit  # rich takes long to import
+
+        return render_fit(
+            self.fit,
+            self.epochs,
+            self.meters,
+            model=self.model,
+            profile=self.profile,
+            ended=self.ended,
+            drift=self.drift,
+        )
+
     def __str__(self) -> str:
         return fit_text(self, screen_width())
 
@@ -121,15 +134,23 @@ class FitReport:
 def fit_text(report: FitReport, width: int = 100) -> str:
     """A report as plain text, ``width`` columns wide."""
     from greenload.report.columns import plain_text  # rich takes long to import
-    from greenload.training.fit_table import render_fit
 
-    shown = render_fit(
-        report.fit,
-        report.epochs,
-        report.meters,
-        model=report.model,
-        profile=report.profile,
-        ended=report.ended,
-        drift=report.drift,
-    )
-    return plain_text(shown, width)
+    return plain_text(report.render(), width)
+
+
+def load_report(path: str | os.PathLike[str]) -> Report | FitReport:
+    """Read a profile's report or a fit's, whichever a file holds.
+
+    Raises:
+        ReportError: the file can't be read, isn't JSON, or is neither of this version; names the file.
+
+    Example:
+        >>> load_report("fit.json").fit.waiting_share
+        0.31
+    """
+
+    def read(data: Any) -> Report | FitReport:
+        is_fit = version_of(data).partition("/")[0] == FIT_SCHEMA.partition("/")[0]
+        return FitReport.from_dict(data) if is_fit else Report.from_dict(data)
+
+    return load_record(path, read)

@@ -78,7 +78,8 @@ def render_fit(
 def _band(spent: Spent) -> str:
     """How far measured joules may be off because they were profiled alone."""
     total, loader = spent.total.energy_j, spent.loader.energy_j
-    bands = [figure.systematic for domain, figure in loader.items() if total[domain].provenance == "measured"]
+    counted = {domain for domain, figure in total.items() if figure.provenance == "measured"}
+    bands = [figure.systematic for domain, figure in loader.items() if domain in counted]
     return f"; beside a model ±{max(bands):.0%} in joules, the model's by as many" if any(bands) else ""
 
 

@@ -44,7 +44,7 @@ class SplitBasis:
 
 @dataclass(frozen=True, slots=True)
 class LoaderCosts:
-    """What the loader cost by its profile, over all domains that this has; or what its steps took, seen in place."""
+    """What the loader cost by its profile, over all domains that this has; or what its steps took, by their clocks."""
 
     costs: Sequence[EnergyPart]
     """The whole, then by step, and of a profile in no step; empty where that isn't known."""
@@ -56,7 +56,7 @@ class LoaderCosts:
     notes: Sequence[str]
     """What is to be said of how samples were counted."""
     watched: bool = False
-    """Whether it was seen in place, as the functions of watched datasets."""
+    """Whether clocks saw it, as the functions of watched datasets."""
 
     @property
     def cpu_s(self) -> Figure:

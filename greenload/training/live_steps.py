@@ -31,7 +31,8 @@ Uses = Sequence[Mapping[Watched, Moment]]
 def watched_parts(
     used: Mapping[Watched, Moment], apart: Uses = (), only: Sequence[Watched] = (), profile: Report | None = None
 ) -> list[WatchedPart]:
-    """The steps of all watched datasets that did anything in a span; none where nothing did.
+    """The steps of all watched datasets that did anything in a span. Where none did, as behind a cache that is filled,
+    those of ``only``, which then took nothing; none where that is left out.
 
     Args:
         used: what was done in the span.
@@ -42,7 +43,9 @@ def watched_parts(
     spans = sorted(used.items(), key=lambda item: item[0].number)
     spans = [(watched, moment) for watched, moment in spans if _counts(watched, only)]
     datasets, keys = live(spans).datasets, [watched for watched, _ in spans]
-    busy = [(key, dataset) for key, dataset in zip(keys, datasets, strict=True) if _worked(dataset)]
+    seen = list(zip(keys, datasets, strict=True))
+    busy = [(key, dataset) for key, dataset in seen if _worked(dataset)]
+    busy = busy or [(key, dataset) for key, dataset in seen if key in only and dataset.steps]
     names = _names([dataset for _, dataset in busy])
     return [
         _part(step, key, dataset, name, apart, profile)

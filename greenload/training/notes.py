@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from greenload.energy.attribution.costs import HAND_OVER
 from greenload.energy.figures import Figure
 from greenload.energy.sampler import Window
 from greenload.report.data import Report
@@ -13,7 +14,7 @@ from greenload.training.spent import WatchedPart
 
 LoaderOrigin = Literal["", "bytes", "cpu", "share", "left out", "bytes unknown", "unknown"]
 """Where the loader's joules of a domain come from: the profile (``""``), the bytes that it read, its share of CPU
-seconds (``"share"`` of those seen in place); or why there are none."""
+seconds (``"share"`` of those that clocks saw); or why there are none."""
 NOT_PROFILED = (
     "nobody profiled or watched the loader, so it isn't told from the model: fit on gl.watch(dataset), or give "
     "EnergyCallback(gl.profile(dataset))"
@@ -84,6 +85,22 @@ def watched_notes(parts: Sequence[WatchedPart], unwatched: Mapping[str, str], ha
         where = "the hand-over" if hand_over else "the model's part"
         notes.append(f"without a clock, and so in {where}: {names} ({why})")
     return notes
+
+
+def kind_notes(reasons: Sequence[str], profile: Report | None, watched: bool) -> list[str]:
+    """What isn't known of epochs that may have filled a cache or read it, whose costs differ.
+
+    Args:
+        reasons: why that isn't known, and what helps.
+        profile: what a sample costs.
+        watched: whether the loader's functions were seen by their clocks, whatever kind of epoch it was.
+    """
+    if watched and not (profile and any(step.name == HAND_OVER for step in profile.steps)):
+        return []  # the profile adds nothing that depends on it
+    unknown = "loader and model are one figure"
+    if watched:
+        unknown = "the loader is its functions alone, and tf.data's hand-over is in the model's part"
+    return [f"in an epoch of which isn't known whether it filled the cache, {unknown}: {why}" for why in reasons]
 
 
 def validation_notes(validation: Sequence[Window], known: Sequence[str]) -> list[str]:

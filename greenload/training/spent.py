@@ -73,6 +73,8 @@ class Passed:
     """Why something is None, and what helps."""
     ranks: tuple[int | None, ...] = ()
     """How many axes each tensor of a batch has; empty where that isn't known, or differed."""
+    unknown_kind: tuple[str, ...] = ()
+    """Why it isn't known whether an epoch filled the caches of the profile, or read them, and what helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class Spent:
 
     @property
     def is_watched(self) -> bool:
-        """Whether the loader's part was seen in place, by the clocks of a watched dataset."""
+        """Whether the loader's part was seen by the clocks of a watched dataset."""
         return any(isinstance(step, WatchedPart) for step in self.steps)
 
     @property

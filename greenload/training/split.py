@@ -70,6 +70,7 @@ from greenload.training.loader_costs import does_not_fit, loader_costs, minus, o
 from greenload.training.notes import (
     NOT_PROFILED,
     exceeding_notes,
+    kind_notes,
     origin_notes,
     profile_notes,
     validation_notes,
@@ -80,7 +81,7 @@ from greenload.training.spent import EnergyPart, Passed, Spent, WatchedPart
 
 @dataclass(frozen=True)
 class WatchedSteps:
-    """What was seen in place of a window: no step where no watched dataset was used."""
+    """What clocks saw in a window: no step where no watched dataset was used."""
 
     steps: tuple[WatchedPart, ...] = ()
     """What they took outside validation."""
@@ -155,6 +156,7 @@ def split_window(
         notes=(
             *basis.notes,
             *passed.unknown,
+            *kind_notes(passed.unknown_kind, basis.profile, bool(watched.steps)),
             *([] if unfit and not watched.steps else _loader_notes(basis.profile, loader, joules)),
             *(watched_notes(watched.steps, watched.unwatched, bool(watched.hand_over)) if watched.steps else []),
             *validation_notes(validation, known),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from greenload.energy.figures import Figure, sum_figures
+from greenload.errors import UsageError
 from greenload.report.record import Record
 from greenload.training.spent import EnergyPart, Spent
 
@@ -48,6 +49,13 @@ class Timeline(Record):
     """Of the watts of all layers together."""
     systematic: float = 0.0
     """The band of their model."""
+
+    def __post_init__(self) -> None:
+        spans = len(self.start_s)
+        columns: list[Sequence[object]] = [self.end_s, self.waiting, self.buffered_bytes, self.testing or self.start_s]
+        columns += [values for row in self.rows for values in (row.watts, row.cpus)]
+        if wrong := [len(values) for values in columns if len(values) != spans]:
+            raise UsageError(f"a timeline has a value for each of its {spans} spans, found {wrong[0]}: give as many")
 
     def watts(self, number: int) -> float | None:
         """Watts of all layers in a span; None where one isn't known."""

@@ -167,4 +167,4 @@ def test_a_profile_on_an_emulated_machine_is_judged():
     assert all(one["truth"] > 0 for one in judged)
     light, heavy = (next(one for one in judged if one["what"] == what) for what in ("light", "heavy"))
     assert light["truth"] > 1.2 * light["by_cpu_share"] and heavy["truth"] < 0.9 * heavy["by_cpu_share"]
-    assert any("full runs outside the interval of the steps' sum" in row.what for row in found.rows)
+    assert any("held-out runs outside the interval of the steps' sum" in row.what for row in found.rows)

@@ -354,7 +354,7 @@ def test_a_plan_shows_what_crosses(photos: Files) -> None:
     text = plan.describe()
     assert "crosses tf → dali-cpu: encoded bytes" in text
     assert "crosses dali-cpu → tf: uint8 24×24×3 HWC, 1.7 kB an image" in text
-    assert "Batch + hand-over" in text
+    assert "Batch + transfer" in text
     described = plan.to_dict()
     assert described["backend"] == "mixed"
     assert [step["backend"] for step in described["steps"]] == [TF, DALI, DALI, TF, TF, DALI]

@@ -108,7 +108,7 @@ def test_what_other_backends_do_on_batches_is_surest_to_be_out_of_place() -> Non
     alone = make_plan(pipeline, "tf", threads=1)
     mixed = make_plan(pipeline, {"Decode": "tf", "Resize": "pillow", "ToDtype": "tf"}, threads=1)
     with Sampler([]) as sampler:
-        for plan, names in ((alone, set()), (mixed, {"Resize", "Batch + hand-over"})):
+        for plan, names in ((alone, set()), (mixed, {"Resize", "Batch + transfer"})):
             made = PipelineCampaign(plan, np.arange(1), sampler, Options(rounds=2))
             assert set(made.isolation_bias) == names
 

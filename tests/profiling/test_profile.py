@@ -94,7 +94,7 @@ def test_a_plan_of_several_backends_is_profiled(sample_folder: Path) -> None:
         "RandomResizedCrop: resize": "pillow",
         "RandomHorizontalFlip": "tf",
         "RandomVerticalFlip": "pillow",
-        "Batch + hand-over": "dali-cpu + pillow",
+        "Batch + transfer": "dali-cpu + pillow",
         "ToDtype + Normalize": "tf",
         "hand-over": "tf",
     }
@@ -108,7 +108,7 @@ def test_a_plan_of_several_backends_is_profiled(sample_folder: Path) -> None:
     assert crop_bytes is not None and 48 * 48 * 3 < crop_bytes < 500 * 500 * 3
     crossed = table.crossings(report)
     assert [step for step, _ in crossed] == [
-        "Read", "Decode + crop", "RandomResizedCrop: resize", "RandomHorizontalFlip", "Batch + hand-over",
+        "Read", "Decode + crop", "RandomResizedCrop: resize", "RandomHorizontalFlip", "Batch + transfer",
     ]  # fmt: skip
     assert [text.split(",")[0] for _, text in crossed] == [
         "tf → dali-cpu", "dali-cpu → pillow", "pillow → tf", "tf → pillow", "pillow → tf",
@@ -229,7 +229,7 @@ def test_a_cache_of_the_native_backend_is_filled_anew(sample_folder: Path, tmp_p
     cost = {step.name: step.cpu_s_per_sample.value or 0.0 for step in report.steps}
     assert list(cost)[:2] == ["Read", "Cache"]
     runs = {step.name: step.runs for step in report.steps}
-    assert runs["Read"] == "first epoch" and runs["Cache"] == runs["Batch + hand-over"] == "every epoch"
+    assert runs["Read"] == "first epoch" and runs["Cache"] == runs["Batch + transfer"] == "every epoch"
     writing = next(line for line in terminal.report_text(report, 200).splitlines() if line.startswith("Cache, writing"))
     assert "native" in writing
     assert list((tmp_path / "kept").iterdir()) == []  # it was kept apart, and is gone
@@ -417,7 +417,7 @@ def test_steps_with_clocks_are_measured_in_place(sample_folder: Path, helped: bo
     assert {step.name for step in report.steps if step.in_place} == set(), "of older reports"
     assert {window.kind for window in report.windows if window.work} == {"in place"}
     assert not {window.step for window in report.windows} & clocked.keys(), "none is replayed too"
-    assert table.crossings(report)[-1][0] == "Batch + hand-over"
+    assert table.crossings(report)[-1][0] == "Batch + transfer"
     assert Report.from_dict(report.to_dict()) == report
     validate(report.to_dict())
     assert "In place" in terminal.report_text(report, 200) and "hand-over" in html(report)

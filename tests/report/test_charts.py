@@ -74,7 +74,7 @@ def test_windows_with_clocks_are_those_of_the_whole(measured: Report) -> None:
     line = timeline(replace(measured, windows=(full, *kinds)))
     assert line is not None
     texts = [text.splitlines()[0] for *_, text in line.tips]
-    assert texts[0] == "the whole pipeline" and texts[1] == "the whole pipeline, beside it with clocks"
+    assert texts[0] == "the whole pipeline, held out" and texts[1] == "the whole pipeline, without clocks"
     assert texts[2] == "the whole pipeline, with clocks around its functions"
     assert texts[3] == "the first epoch, the whole pipeline, with clocks around its functions"
     assert ("full", "the whole pipeline, with clocks and without") in line.legend

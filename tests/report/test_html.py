@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib import resources
 
 import pytest
 from hypothesis import Phase, assume, given, settings
@@ -24,7 +25,7 @@ from greenload.text import amount
 
 pytest.importorskip("jinja2")
 
-from greenload.report.html import html
+from greenload.report.html import compare_html, html
 
 NOT_WORDS = re.compile(r".{,40}\b(?:nan|inf|None)\b.{,40}")
 
@@ -63,6 +64,18 @@ def test_the_page_holds_no_reference_to_anything_outside(measured: Report) -> No
             assert (attributes.get(name) or "data:").startswith("data:"), (tag, attributes)
     policy = next(one for tag, one in elements.tags if one.get("http-equiv") == "Content-Security-Policy")
     assert (policy["content"] or "").startswith("default-src 'none'")
+
+
+def test_all_pages_have_one_head_and_one_script(measured: Report, modelled: Report) -> None:
+    pages = (html(measured), compare_html(measured, modelled))
+    heads = [re.split("<title>.*</title>", page.partition("<body>")[0]) for page in pages]
+    scripts = [page.rpartition("<script>")[2] for page in pages]
+    assert heads[0] == heads[1] and len(heads[0]) == 2 and scripts[0] == scripts[1]
+    sources = {one.name: one.read_text() for one in resources.files("greenload.report").iterdir() if one.is_file()}
+    drawn = [name for name, source in sources.items() if name.endswith(".html") and "block content" in source]
+    assert set(drawn) == {"frame.html", "page.html", "compare.html", "fit.html"}
+    drawn.remove("frame.html")
+    assert all(re.search("<html|<head>|<style|<script", sources[name]) is None for name in drawn)
 
 
 def test_names_are_text_never_markup(hostile: Report) -> None:
@@ -130,11 +143,11 @@ def test_a_gpus_counter_does_not_stand_for_the_processor(gpu_only: Report) -> No
     assert "joules of gpu; the processor has no readable counter, so CPU seconds come first" in page
 
 
-def test_figures_in_place_are_a_column_and_a_note(clocked: Report, measured: Report) -> None:
+def test_what_steps_counted_is_a_column_and_a_note(clocked: Report, measured: Report) -> None:
     page = html(clocked)
     (table,) = re.findall(r'<table class="figures">(.*?)</table>', page, re.DOTALL)
     heads = re.findall(r"<th scope=\"col\">(.*?)</th>", table)
-    column = heads.index("CPU ms in place") - 1
+    column = heads.index("CPU ms counted") - 1
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr class.*?</tr>", table, re.DOTALL)]
     assert [row[column] for row in rows] == ["", "0.600 ±0.012", "1.260 ±0.025", "0", "", "", "", ""]
     assert {len(row) for row in rows} == {len(heads) - 1}

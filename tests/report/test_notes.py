@@ -204,32 +204,30 @@ def test_names_cannot_steer_the_terminal(hostile: Report) -> None:
 
 
 def test_where_a_step_counts_other_than_its_replay_is_said(measured: Report, clocked: Report) -> None:
-    assert notes.in_place(measured) is None
-    note = notes.in_place(clocked)
+    assert notes.counted(measured) is None
+    note = notes.counted(clocked)
     assert note is not None
-    assert note.text.startswith(
-        "In place: CPU time that a step counted itself while the whole pipeline ran. It differs"
-    )
+    assert note.text.startswith("Counted: CPU time that a step counted itself while the whole pipeline ran. It differs")
     assert re.search(r"Decode \+ crop 0.600 ±0.012 ms, in its replay 0\.8\d+ ±0\.\d+ ms;", note.text)
     flip = "RandomHorizontalFlip nothing (another step does it in the same pass), in its replay 0.00"
     assert flip in note.text and "resize 1.26" not in note.text
     sum_s = sum(step.cpu_s_per_sample.value or 0.0 for step in (clocked.steps[0], clocked.steps[-1])) + 1.86e-3
     share = round(100 * sum_s / (clocked.full.cpu_s_per_sample.value or 1.0))
-    assert 80 < share < 95 and note.text.endswith(f"With the figures in place the steps sum to {share} % of the whole")
+    assert 80 < share < 95 and note.text.endswith(f"With what they counted the steps sum to {share} % of the whole")
     alike = tuple(
         step if step.name.startswith("RandomResized") else replace(step, in_place=None) for step in clocked.steps
     )
-    agreeing = notes.in_place(replace(clocked, steps=alike))
+    agreeing = notes.counted(replace(clocked, steps=alike))
     assert agreeing is not None and agreeing.text.endswith(
         "No step's differs from its replay by more than both intervals"
     )
 
 
-def test_a_figure_in_place_has_a_column_where_any_step_has_one(measured: Report, clocked: Report) -> None:
+def test_what_steps_counted_has_a_column_where_any_did(measured: Report, clocked: Report) -> None:
     text = report_text(clocked, 140)
     (row,) = (line for line in text.splitlines() if line.startswith("Decode + crop"))
-    assert "0.600 ±0.012" in row and "in place" in text
-    assert "in place" not in report_text(measured, 140)
+    assert "0.600 ±0.012" in row and " counted" in text and "in place" not in text
+    assert "counted" not in report_text(measured, 140)
 
 
 def with_clocks(report: Report, crossed: float = 0.0) -> Report:

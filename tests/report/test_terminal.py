@@ -44,11 +44,11 @@ def unknown(report: Report, *names: str) -> Report:
 
 
 def test_a_sum_that_was_not_checked_is_said_first(measured: Report, unexplained: Report) -> None:
-    said = "The steps' sum could not be checked against the full run: "
+    said = "The steps' sum could not be checked against the held-out run: "
     assert report_text(unknown(measured, "Batch"), 200).splitlines()[0] == said + "Batch has no figure"
     assert warning(unknown(measured, "source", "Batch")) == said + "source, Batch have no figure"
     full = dataclasses.replace(measured.full, cpu_s_per_sample=Figure.missing())
-    assert warning(dataclasses.replace(unknown(measured), full=full)) == said + "the full run has no figure"
+    assert warning(dataclasses.replace(unknown(measured), full=full)) == said + "the held-out run has no figure"
     both = warning(unknown(unexplained, "Batch"))
     assert both is not None and both.startswith(said) and "of cpu:package-0's joules" in both
 
@@ -68,7 +68,7 @@ def test_rows_are_steps_then_the_rest_then_idle_then_the_total(measured: Report)
     kinds = [row.kind for row in report_rows(measured)]
     assert kinds == ["step"] * 5 + ["unattributed", "idle", "total"]
     lines = [line.split("  ")[0] for line in report_text(measured).splitlines()]
-    positions = [lines.index(name) for name in ("Batch", "unattributed", "idle floor", "total (full run, held out)")]
+    positions = [lines.index(name) for name in ("Batch", "unattributed", "idle floor", "total (held-out run)")]
     assert positions == sorted(positions)
 
 

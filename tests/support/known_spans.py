@@ -6,8 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from greenload.energy.figures import Figure
+from greenload.machine import Machine
 from greenload.profiling.in_place.model import Buffer
+from greenload.training.drift import drifts
+from greenload.training.fit_report import FitReport
 from greenload.training.spent import EnergyPart, Passed, Spent, WatchedPart
+from greenload.training.timeline import SpanSpent, timeline
 
 
 def exact(value: float) -> Figure:
@@ -47,3 +51,26 @@ def spent(wall_s: float = 2.0, *, waiting_s: float | None = 0.1, **changed: Any)
 
 def buffer(elements: float) -> Buffer:
     return Buffer("Prefetch", size=4.0, elements=elements, bytes=100.0)
+
+
+def fit_report(name: str = "decode", model: str = "small", spans: int = 20) -> FitReport:
+    """A fit of two epochs, each with a validation."""
+
+    def one(k: int) -> Spent:
+        steps = (step(name, 2.0 + k % 3, 0.8, where="train.py:31", waiting_s=0.5), step("crop", 1.0, 0.4))
+        return spent(steps=steps, model=part("model", 4.0 + k % 5, 2.0), buffers=(buffer(3.0 - k % 4 / 2),))
+
+    seen = [SpanSpent(2.0 * k, k % 10 == 9, one(k)) for k in range(spans)]
+    whole = replace(one(1), wall_s=40.0, validation_s=4.0, validation_steps=(step(name, 1.0, 0.2),))
+    epochs = tuple(replace(whole, name=f"epoch {k + 1}", start_ns=round(k * 20e9), wall_s=20.0) for k in range(2))
+    return FitReport(
+        created="2026-03-01T12:00:00+00:00",
+        machine=Machine("a processor", 2, 8_000_000_000, "Linux 6.1", "3.11.2", {}),
+        meters=(),
+        model=model,
+        profile="",
+        fit=whole,
+        epochs=epochs,
+        timeline=timeline(seen, whole.total),
+        drift=drifts(whole, spent(steps=(step(name, 2.0, 0.4),))),
+    )

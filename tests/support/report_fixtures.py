@@ -17,7 +17,7 @@ from greenload.energy.meters.base import MeterStatus
 from greenload.machine import Machine
 from greenload.report.carbon import estimate_carbon
 from greenload.report.checks import Check
-from greenload.report.cost_records import CacheState, FirstEpoch, FullRun, IdleCost, InPlace, IteratorStart, ReportStep
+from greenload.report.cost_records import CacheState, FirstEpoch, FullRun, IdleCost, IteratorStart, OwnCount, ReportStep
 from greenload.report.data import Advice, ColdRun, Precision, Report, Skipped
 
 STEPS = (
@@ -164,7 +164,7 @@ def clocked() -> Report:
     source, decode, resize, flip, batch = (replace(step, backend="native") for step in report.steps)
 
     def counted(step: ReportStep, ms: float) -> ReportStep:
-        return replace(step, in_place=InPlace(Figure(ms / 1e3, ms / 1e3 * 0.98, ms / 1e3 * 1.02, "measured")))
+        return replace(step, in_place=OwnCount(Figure(ms / 1e3, ms / 1e3 * 0.98, ms / 1e3 * 1.02, "measured")))
 
     steps = (source, counted(decode, 0.6), counted(resize, 1.26), counted(flip, 0.0), batch)
     return replace(report, steps=steps, plan={**report.plan, "backend": "native"})
@@ -182,7 +182,7 @@ def gpu_only() -> Report:
 
 @pytest.fixture(scope="session")
 def unexplained() -> Report:
-    """A report whose full run costs a fifth more than its steps."""
+    """A report whose held-out run costs a fifth more than its steps."""
     return build(missing=0.2)
 
 

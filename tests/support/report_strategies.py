@@ -13,7 +13,7 @@ from greenload.energy.attribution.observation import Observation
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.machine import Machine
-from greenload.report.cost_records import FullRun, IdleCost, InPlace, ReportStep
+from greenload.report.cost_records import FullRun, IdleCost, OwnCount, ReportStep
 from greenload.report.data import Advice, Report, Skipped
 
 NUMBERS = st.floats(-1e9, 1e9)
@@ -57,7 +57,7 @@ def reports(draw: st.DrawFn) -> Report:
         method=st.sampled_from(["replay", "prefix"]),
         branch=st.just("") | TEXT,
         where=TEXT,
-        in_place=st.none() | st.builds(InPlace, figures()),
+        in_place=st.none() | st.builds(OwnCount, figures()),
     )
     advice = st.builds(
         Advice,

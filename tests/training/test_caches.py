@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from known_fits import caching, fit, small_model, value
 import greenload as gl
 from greenload.report.cost_records import CacheState
 from greenload.training.fit_report import fit_text
+from greenload.training.spent import WatchedPart
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -123,6 +126,40 @@ def test_which_epoch_fills_the_cache_is_seen(case: str, tmp_path: Path) -> None:
         assert value(whole.loader.cpu_s) == pytest.approx(sum(map(value, parts)))
         assert [step.name for step in whole.steps] == ["parse", "in no step"]
         assert value(whole.steps[0].cpu_s) == pytest.approx(value(whole.loader.cpu_s))
+
+
+def test_functions_that_a_filled_cache_spares_took_nothing() -> None:
+    energy = gl.EnergyCallback(idle_s=0)
+    fit(small_model(), gl.watch(samples().cache().batch(4)), energy, epochs=2)
+    first, later = energy.epochs
+    steps = [step for step in later.steps if isinstance(step, WatchedPart)]
+    assert [(step.name, step.calls) for step in steps] == [(step.name, 0) for step in first.steps]
+    assert value(first.loader.cpu_s) > 0 == value(later.loader.cpu_s) and later.is_watched
+    assert value(later.model.cpu_s) == value(later.work.cpu_s)
+    assert not any("nobody profiled or watched" in note for note in later.notes)
+
+
+@pytest.mark.parametrize("profiled", [True, False])
+def test_a_watched_fit_tells_what_is_known_of_such_an_epoch(profiled: bool) -> None:
+    """Its functions, by their clocks; what is missing is the profile's hand-over, where that has any."""
+    profile = caching(FIRST_S, LATER_S)
+    if profiled:
+        assert profile.first_epoch is not None
+        more = replace(profile.steps[0], name="hand-over")
+        first = replace(profile.first_epoch, steps=(*profile.first_epoch.steps, more))
+        profile = replace(profile, steps=(*profile.steps, more), first_epoch=first)
+    energy = gl.EnergyCallback(profile, idle_s=0)
+    data = gl.watch(samples().cache().batch(4))
+    history = fit(small_model(), data, energy, epochs=2, steps_per_epoch=2).history
+    for spent in (*energy.epochs, energy.report.fit):
+        assert spent.is_watched and spent.hand_over is None and value(spent.loader.cpu_s) >= 0
+        said = [note for note in spent.notes if "filled the cache" in note]
+        assert len(said) == profiled and not any("one figure" in note for note in spent.notes)
+        for one in said:
+            assert "the loader is its functions alone, and tf.data's hand-over is in the model's part" in one
+            assert one.endswith("train on whole epochs")
+    assert all(map(math.isfinite, history["loader_j"])) and all(map(math.isfinite, history["model_j"]))
+    assert "loader, its functions" in fit_text(energy.report)
 
 
 def test_a_cache_that_another_fit_or_loop_filled_is_only_read(tmp_path: Path) -> None:

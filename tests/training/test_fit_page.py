@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import browser as driver
 import pytest
 from browser import BEYOND, CONTRAST, SPILT
-from known_spans import buffer, part, spent, step
+from known_spans import fit_report
 
-from greenload.machine import Machine
-from greenload.training.drift import drifts
 from greenload.training.fit_report import FitReport
-from greenload.training.spent import Spent
-from greenload.training.timeline import SpanSpent, timeline
 
 pytest.importorskip("jinja2")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(driver.find() is None, reason="needs Chromium")]
 HOSTILE = "<b>decode</b> of a very_long_name_without_a_blank_in_it"
-
-
-def report(name: str = "decode", model: str = "small") -> FitReport:
-    """A fit of two epochs, each with a validation."""
-
-    def one(k: int) -> Spent:
-        steps = (step(name, 2.0 + k % 3, 0.8, where="train.py:31", waiting_s=0.5), step("crop", 1.0, 0.4))
-        return spent(steps=steps, model=part("model", 4.0 + k % 5, 2.0), buffers=(buffer(3.0 - k % 4 / 2),))
-
-    spans = [SpanSpent(2.0 * k, k % 10 == 9, one(k)) for k in range(20)]
-    whole = replace(one(1), wall_s=40.0, validation_s=4.0, validation_steps=(step(name, 1.0, 0.2),))
-    epochs = tuple(replace(whole, name=f"epoch {k + 1}", start_ns=round(k * 20e9), wall_s=20.0) for k in range(2))
-    return FitReport(
-        created="2026-03-01T12:00:00+00:00",
-        machine=Machine("a processor", 2, 8_000_000_000, "Linux 6.1", "3.11.2", {}),
-        meters=(),
-        model=model,
-        profile="",
-        fit=whole,
-        epochs=epochs,
-        timeline=timeline(spans, whole.total),
-        drift=drifts(whole, spent(steps=(step(name, 2.0, 0.4),))),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +36,7 @@ def show(browser: driver.Browser, tmp_path: Path) -> Callable[..., driver.Browse
 
 def test_it_fits_a_window_a_telephone_and_the_dark(show: Callable[..., driver.Browser]) -> None:
     for look in ({}, {"dark": True}, {"size": driver.PHONE}):
-        shown = show(report(HOSTILE, "<script>document.title = 'hacked'</script>"), **look)
+        shown = show(fit_report(HOSTILE, "<script>document.title = 'hacked'</script>"), **look)
         assert shown.complaints == [] and shown.refused == [], look
         assert shown.run(BEYOND) == [] and shown.run(SPILT) == [], look
         assert shown.run("document.title") != "hacked" and shown.run(CONTRAST)[0][0] >= 4.5, look
@@ -72,7 +44,7 @@ def test_it_fits_a_window_a_telephone_and_the_dark(show: Callable[..., driver.Br
 
 
 def test_layers_stand_on_each_other(show: Callable[..., driver.Browser]) -> None:
-    shown = show(report())
+    shown = show(fit_report())
     boxes = shown.run(
         "[...document.querySelectorAll('.canvas.tall path')].map((one) => one.getBoundingClientRect().toJSON())"
     )
@@ -85,7 +57,7 @@ def test_layers_stand_on_each_other(show: Callable[..., driver.Browser]) -> None
 
 
 def test_hovering_answers_with_the_moment_under_the_pointer(show: Callable[..., driver.Browser]) -> None:
-    shown = show(report())
+    shown = show(fit_report())
     shown.run("document.querySelector('.canvas.tall').scrollIntoView({block: 'center'})")
     box = shown.run("document.querySelector('.canvas.tall').getBoundingClientRect().toJSON()")
     shown.hover(box["left"] + box["width"] * 0.51, box["top"] + 40)

@@ -154,7 +154,7 @@ def attribute(
     hand_over: bool = True,
     reader: str = "",
 ) -> Attribution:
-    """Costs of every step, the held-out full run, the idle power, and what no step explains.
+    """Costs of every step, the held-out run, the idle power, and what no step explains.
 
     A step with a clock in windows "in place" is measured by these, one with windows "with" and "without" by replay, one
     with windows "prefix" by prefixes. What the whole takes beside the windows "in place", without clocks, and no step
@@ -171,7 +171,7 @@ def attribute(
         reader: the step with a clock that reads all the files; empty for none.
 
     Raises:
-        UsageError: a step, or the full pipeline, has no windows.
+        UsageError: a step, or the held-out run, has no windows.
     """
     observations = undisturbed(observations)
     backgrounds = find_backgrounds(observations, domains, idle_power_w)
@@ -179,7 +179,7 @@ def attribute(
     own = with_own_joules(observations, domains, backgrounds)
     windows = WindowIndex(own)
     if not windows[FULL]:
-        raise UsageError('an attribution is checked against the full pipeline, found no window of kind "full": run it')
+        raise UsageError('an attribution is checked against the held-out run, found no window of kind "full": run it')
     clocked = {name: group for name in steps if (group := _clocked(windows, name)) is not None}
     methods = [IN_PLACE if name in clocked else _method(windows, steps, index) for index, name in enumerate(steps)]
     last = (UNCLOCKED if windows[UNCLOCKED] else CLOCKED) if hand_over and windows[CLOCKED] else None

@@ -82,7 +82,7 @@ class Indistinct:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """Where the full pipeline's cost goes."""
+    """Where the whole pipeline's cost goes."""
 
     steps: tuple[StepCost, ...]
     full: Cost
@@ -104,7 +104,7 @@ class Attribution:
 
 
 def unattributed_shares(full: Cost, unattributed: Cost) -> dict[str, float]:
-    """What no step explains, as a share of the full run: for ``cpu_s`` and each domain that is not modelled.
+    """What no step explains, as a share of the held-out run: for ``cpu_s`` and each domain that is not modelled.
 
     Modelled joules follow CPU seconds and bytes, so they add nothing. A domain counts only where its meter can tell the
     rest from zero: above its idle power an idle GPU's joules are noise, of which any share may be left over.

@@ -13,7 +13,7 @@ from greenload.energy.attribution.observation import IN_PLACE, Metering, Observa
 from greenload.energy.figures import Figure, cannot_resolve
 
 NEGLIGIBLE = 0.01
-"""Share of the full pipeline's cost that counts as nothing: a step pinned to zero within it is resolved."""
+"""Share of the whole pipeline's cost that counts as nothing: a step pinned to zero within it is resolved."""
 
 ISOLATION_BIAS = 0.005
 """Standard deviation, as a share of what replayed steps cost, of what the same work costs more or less in the pipeline,
@@ -134,7 +134,7 @@ class Quantity:
 
     Args:
         windows: the working windows, with own joules alone.
-        costs: of the steps, and last of the full pipeline, which sets what is negligible.
+        costs: of the steps, and last of the whole pipeline, which sets what is negligible.
         read_value: reads the quantity.
         metering: provenance and band of its figures.
         background: what was taken out of the joules of a domain.
@@ -215,11 +215,11 @@ class Quantity:
         return sum(sum(values) / len(values) for values in builds) / len(builds)
 
     def figure(self, index: int, resolution: float | None = None) -> Figure:
-        """One cost's figure; the last is the full pipeline's.
+        """One cost's figure; the last is the whole pipeline's.
 
         Args:
             index: of the cost.
-            resolution: what counts as nothing; if None, 1 % of the full pipeline's, and 0 for that one itself.
+            resolution: what counts as nothing; if None, 1 % of the whole pipeline's, and 0 for that one itself.
         """
         if resolution is None:
             resolution = 0.0 if index in (-1, len(self._terms) - 1) else self.resolution
@@ -228,7 +228,7 @@ class Quantity:
         return self._figure([(1, self._terms[index])] if alone else self._terms_of([index]), resolution)
 
     def total(self, watts: float) -> Figure:
-        """The full pipeline's with an idle power of so many watts back in, for as long as its work takes.
+        """The whole pipeline's with an idle power of so many watts back in, for as long as its work takes.
 
         The counters saw that, and the idle power of the settling: so little of its error is left in the total. The
         error of what other processes drew is.
@@ -255,7 +255,7 @@ class Quantity:
         return self._figure(self._terms_of(sorted(indices)), self.resolution)
 
     def rest(self) -> Figure:
-        """The full pipeline's less the sum of the steps. The error of the idle power that is in both cancels."""
+        """The whole pipeline's less the sum of the steps. The error of the idle power that is in both cancels."""
         steps = range(len(self._costs) - 1)
         hand_over = self._hand_over(steps)
         if hand_over is None:
@@ -333,7 +333,7 @@ def step_differences(
     clocked: Mapping[str, WindowGroup] | None = None,
     hand_over: WindowGroup | None = None,
 ) -> list[WindowDifference]:
-    """What each step's cost is measured by, and last that of the full pipeline.
+    """What each step's cost is measured by, and last that of the whole pipeline.
 
     Args:
         steps: names in the pipeline's order.
