@@ -14,8 +14,8 @@ import pytest
 
 import greenload as gl
 from bench.joins import double_work, work
-from greenload.profiling import windows
-from greenload.profiling.tfdata import bounds, counting, passes
+from greenload.profiling import schedule, windows
+from greenload.profiling.tfdata import bounds, counting
 from greenload.profiling.tfdata.bounds import plan_bounds
 from greenload.profiling.tfdata.caches import Stores
 from greenload.profiling.tfdata.counting import Counts, count_elements
@@ -267,7 +267,7 @@ def test_time_is_planned_and_kept_by_fewer_samples_and_rounds(tmp_path: Path) ->
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows")
 def test_a_profile_draws_and_lasts_as_announced(monkeypatch: pytest.MonkeyPatch) -> None:
-    for room in (windows, passes):
+    for room in (windows, schedule):
         monkeypatch.setattr(room, "BUILDS", 2)
     monkeypatch.setattr(bounds, "MEASURING_S", 2.0)
     monkeypatch.setattr(bounds, "TRYING_S", 0.1)
