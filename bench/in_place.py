@@ -3,8 +3,8 @@
     python -m bench.in_place [--runs 20] [--precision 0.05] [--shapes filtered,generator] [--out FILE]
 
 Each shape is profiled so many times, in a process of its own, alone and beside a neighbour that takes a core at random
-times. A step's truth is what its function burns, and what a call of it takes that burns nothing (3 µs, or more into
-Python), which is part of the step: by the same clocks, in the same shape.
+times. A step's truth is what its function burnt, and what a call of it takes that burns nothing (2 to 3
+µs, or more into Python), which is part of the step: by the same clocks, in the same shape.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
-from bench import burning
+from bench import burning, known_steps
 from bench.contest import Row, Spread, table
-from bench.known_steps import SHAPES, Known
+from bench.known_steps import SHAPES
 from greenload.machine import machine
 
 FORMAT = "greenload.bench.in_place/1"
@@ -39,7 +40,7 @@ OF_WHOLE = 0.01
 
 @dataclass(frozen=True)
 class Found:
-    """A step of one profile against its truth, in CPU milliseconds of a sample."""
+    """A step of one profile against its truth, in CPU milliseconds of a sample, or millijoules."""
 
     group: str
     shape: str
@@ -70,7 +71,7 @@ class Profile:
     shape: str
     seconds: float
     whole: float
-    """CPU milliseconds of a sample, held out."""
+    """CPU milliseconds of a sample, or millijoules, held out."""
     summed: float
     """Of all steps."""
     steps: tuple[Found, ...]
@@ -99,8 +100,8 @@ def one(shape: str, precision: float) -> dict[str, Any]:
     begin = time.monotonic()
     report = gl.profile(known.dataset, precision=precision)
     seconds = time.monotonic() - begin
-    empty_s = _empty_s(known)
-    truths = {name: truth + empty_s[name] for name, truth in known.truth_s.items()}
+    empty_s, burnt_s = known_steps.empty_s(known), known_steps.burnt_for_a_sample_s(known)
+    truths = {name: burnt_s[name] + empty_s[name] for name in known.truth_s}
     rows = {step.name.partition(" (")[0]: step.cpu_s_per_sample for step in report.steps}
     missing = sorted(set(known.truth_s) - set(rows))
     if missing:
@@ -118,16 +119,6 @@ def one(shape: str, precision: float) -> dict[str, Any]:
             for name, truth in truths.items()
         ],
     }
-
-
-def _empty_s(known: Known) -> dict[str, float]:
-    """CPU seconds for a sample that steps take without what they burn, by name."""
-    import greenload as gl
-
-    watched = gl.watch(known.empty)
-    samples = sum(len(batch) for batch in watched)
-    steps = watched.watched.read().steps
-    return {name: float(steps[name].total_cpu_s) / samples for name in known.truth_s}
 
 
 def _ms(seconds: float | None) -> float | None:
@@ -152,7 +143,7 @@ def judged(profiles: Sequence[Profile], group: str, precision: float) -> list[Ro
     ]
 
 
-def by_shape(profiles: Sequence[Profile]) -> str:
+def by_shape(profiles: Sequence[Profile], unit: str = "ms") -> str:
     """A line for each step: its truth, and the mean and the largest error of what was found."""
     lines: dict[tuple[str, str, str], list[Found]] = {}
     for step in (step for profile in profiles for step in profile.steps):
@@ -162,18 +153,27 @@ def by_shape(profiles: Sequence[Profile]) -> str:
         errors = [step.value / step.truth - 1 for step in found if step.value is not None]
         text = f"mean error {fmean(errors):+.1%}, largest {max(errors, key=abs):+.1%}" if errors else "no figure"
         held = sum(step.held for step in found)
-        shown.append(f"{group}, {shape}, {name}: {found[0].truth:.3f} ms, {text}, held {held} of {len(found)}")
+        shown.append(f"{group}, {shape}, {name}: {found[0].truth:.3f} {unit}, {text}, held {held} of {len(found)}")
     return "\n".join(shown)
 
 
-def run(shapes: Sequence[str], runs: int, precision: float, groups: Sequence[str]) -> list[Profile]:
-    """All shapes in turn, so many times."""
+def run(
+    shapes: Sequence[str], runs: int, groups: Sequence[str], profiled: Callable[[str, str], Profile]
+) -> list[Profile]:
+    """All shapes in turn, so many times.
+
+    Args:
+        shapes: their names.
+        runs: how often each is profiled.
+        groups: alone, beside a neighbour, or both.
+        profiled: profiles a shape of a group.
+    """
     profiles = []
     for group in groups:
         for number in range(runs):
             for shape in shapes:
                 with burning.Neighbour(share=1 / 4, seed=number) if group == BESIDE else nullcontext():
-                    profiles.append(profiled(shape, group, precision))
+                    profiles.append(profiled(shape, group))
                 last = profiles[-1]
                 error = last.summed / last.whole - 1
                 print(f"{group}, {number + 1} of {runs}, {shape}: {last.seconds:.0f} s, sum {error:+.1%}", flush=True)
@@ -197,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := sorted(set(shapes) - set(SHAPES)):
         parser.error(f"--shapes takes {', '.join(SHAPES)}, not {', '.join(unknown)}")
     groups = (ALONE,) if options.alone else (ALONE, BESIDE)
-    profiles = run(shapes, options.runs, options.precision, groups)
+    profiles = run(shapes, options.runs, groups, partial(profiled, precision=options.precision))
     rows = [row for group in groups for row in judged(profiles, group, options.precision)]
     print(by_shape(profiles))
     print(table(rows))

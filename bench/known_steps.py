@@ -12,6 +12,7 @@ import subprocess
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,8 @@ class Known:
 
     dataset: Any
     truth_s: Mapping[str, float]
-    """CPU seconds that are burnt for a sample that leaves the dataset, by the name of a step's function."""
-    empty: Any
-    """The same dataset where they burn nothing."""
+    """CPU seconds that are burnt for a sample that leaves the dataset, by the name of a step's function. A step's place
+    is the number under which it is counted."""
 
 
 @functools.cache
@@ -50,9 +50,10 @@ def library() -> tuple[Any, Any]:
     source = str(Path(__file__).with_suffix(".cc"))
     subprocess.run([compiler, "-O2", "-std=c++17", "-fPIC", "-shared", f"-I{KERNEL}", source, "-o", file], check=True)
     operations, loaded = tf.load_op_library(file), ctypes.CDLL(file)
-    for function in (loaded.bench_burn, loaded.bench_burnt):
-        function.restype = ctypes.c_int64
-        function.argtypes = [ctypes.c_int64] * (2 if function is loaded.bench_burn else 1)
+    loaded.bench_burn.argtypes = [ctypes.c_int64, ctypes.c_int64]
+    loaded.bench_burnt.argtypes, loaded.bench_burnt.restype = [ctypes.c_int64], ctypes.c_int64
+    loaded.bench_count_in.argtypes = [ctypes.c_int64, ctypes.c_void_p]
+    loaded.bench_empty.argtypes = [ctypes.c_int64]
     return operations, loaded
 
 
@@ -75,6 +76,44 @@ def burnt_s(step: int) -> float:
     return float(library()[1].bench_burnt(step)) / 1e9
 
 
+def count_in(step: int, address: int | None) -> None:
+    """Count what a step burns in nanoseconds in 8 aligned bytes from now on, about every 0.1 ms.
+
+    Args:
+        step: which.
+        address: of a number that nothing else writes, as `Ledger.address` gives it; None counts it here again.
+    """
+    library()[1].bench_count_in(step, address)
+
+
+@contextmanager
+def burning_nothing() -> Iterator[None]:
+    """Calls take what they take without what they burn."""
+    library()[1].bench_empty(1)
+    try:
+        yield
+    finally:
+        library()[1].bench_empty(0)
+
+
+def empty_s(known: Known) -> dict[str, float]:
+    """CPU seconds that the calls of each step take for a sample beside what they burn, by the steps' names."""
+    import greenload as gl
+
+    watched = gl.watch(known.dataset)
+    with burning_nothing():
+        samples = sum(len(batch) for batch in watched)
+    steps = watched.watched.read().steps
+    return {name: float(steps[name].total_cpu_s or 0.0) / samples for name in known.truth_s}
+
+
+def burnt_for_a_sample_s(known: Known) -> dict[str, float]:
+    """CPU seconds that each step really burns for a sample, a little more than it was asked to, by the steps' names."""
+    before = [burnt_s(step) for step in range(len(known.truth_s))]
+    samples = sum(len(batch) for batch in known.dataset)
+    return {name: (burnt_s(step) - before[step]) / samples for step, name in enumerate(known.truth_s)}
+
+
 def burnt_in_python(step: int, value: Any, nanoseconds: int) -> Any:
     """The same by a call into Python, which burns without the interpreter's lock."""
     import tensorflow as tf
@@ -94,7 +133,9 @@ def _step(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _burner(name: str, step: int, nanoseconds: int) -> Callable[[Any], Any]:
+def burner(name: str, step: int, nanoseconds: int) -> Callable[[Any], Any]:
+    """A function for ``map`` of that name, which burns so much a call and counts it under a step."""
+
     def work(value: Any) -> Any:
         return burn(step, value, nanoseconds)
 
@@ -107,25 +148,13 @@ def _numbers(elements: int = ELEMENTS) -> Any:
     return tf.data.Dataset.range(elements)
 
 
-def _finished(made: Callable[[int], Any], costs: Mapping[str, float]) -> Known:
-    """A shape, by what makes its elements: with 1 they burn, with 0 they don't."""
-    burning, empty = (made(share).batch(BATCH).prefetch(2) for share in (1, 0))
-    return Known(burning, {name: cost / 1e9 for name, cost in costs.items()}, empty)
-
-
-def _maps(costs: Mapping[str, int], elements: int, calls: Any = -1) -> Known:
-    def made(share: int) -> Any:
-        dataset = _numbers(elements)
-        for number, (name, cost) in enumerate(costs.items()):
-            dataset = dataset.map(_burner(name, number, share * cost), num_parallel_calls=calls)
-        return dataset
-
-    return _finished(made, costs)
-
-
 def parallel_maps(calls: Any = -1) -> Known:
     """Three maps of 0.3, 0.7 and 1.0 ms, in parallel."""
-    return _maps({"first": 300 * US, "second": 700 * US, "third": 1000 * US}, ELEMENTS, calls)
+    costs = {"first": 300 * US, "second": 700 * US, "third": 1000 * US}
+    dataset = _numbers()
+    for number, (name, cost) in enumerate(costs.items()):
+        dataset = dataset.map(burner(name, number, cost), num_parallel_calls=calls)
+    return Known(dataset.batch(BATCH).prefetch(2), {name: cost / 1e9 for name, cost in costs.items()})
 
 
 def sequential_maps() -> Known:
@@ -135,7 +164,11 @@ def sequential_maps() -> Known:
 
 def light_steps() -> Known:
     """Four maps of 5, 10, 20 and 50 µs, in parallel."""
-    return _maps({"five": 5 * US, "ten": 10 * US, "twenty": 20 * US, "fifty": 50 * US}, 16 * ELEMENTS)
+    costs = {"five": 5 * US, "ten": 10 * US, "twenty": 20 * US, "fifty": 50 * US}
+    dataset = _numbers(16 * ELEMENTS)
+    for number, (name, cost) in enumerate(costs.items()):
+        dataset = dataset.map(burner(name, number, cost), num_parallel_calls=-1)
+    return Known(dataset.batch(BATCH).prefetch(2), {name: cost / 1e9 for name, cost in costs.items()})
 
 
 def heavy_tailed() -> Known:
@@ -144,86 +177,72 @@ def heavy_tailed() -> Known:
 
     costs = (300 * US * (1 + np.random.default_rng(0).pareto(2.5, 512))).astype(np.int64)
 
-    def made(share: int) -> Any:
-        def varied(nanoseconds: Any) -> Any:
-            return burn(0, nanoseconds, share * nanoseconds)
+    def varied(nanoseconds: Any) -> Any:
+        return burn(0, nanoseconds, nanoseconds)
 
-        dataset = tf.data.Dataset.from_tensor_slices(costs).map(varied, num_parallel_calls=-1)
-        return dataset.map(_burner("constant", 1, share * 500 * US), num_parallel_calls=-1)
-
-    return _finished(made, {"varied": float(costs.mean()), "constant": 500 * US})
+    dataset = tf.data.Dataset.from_tensor_slices(costs).map(varied, num_parallel_calls=-1)
+    dataset = dataset.map(burner("constant", 1, 500 * US), num_parallel_calls=-1)
+    return Known(dataset.batch(BATCH).prefetch(2), {"varied": float(costs.mean()) / 1e9, "constant": 0.5e-3})
 
 
 def filtered() -> Known:
     """A filter of 0.3 ms that drops every other element, and a map of 0.8 ms behind it."""
 
-    def made(share: int) -> Any:
-        def even(number: Any) -> Any:
-            return burn(0, number, share * 300 * US) % 2 == 0
+    def even(number: Any) -> Any:
+        return burn(0, number, 300 * US) % 2 == 0
 
-        return _numbers().filter(even).map(_burner("kept", 1, share * 800 * US), num_parallel_calls=-1)
-
-    return _finished(made, {"even": 2 * 300 * US, "kept": 800 * US})
+    dataset = _numbers().filter(even).map(burner("kept", 1, 800 * US), num_parallel_calls=-1)
+    return Known(dataset.batch(BATCH).prefetch(2), {"even": 0.6e-3, "kept": 0.8e-3})
 
 
 def interleaved() -> Known:
     """A map of 0.4 ms inside an interleave, and one of 0.6 ms behind it."""
     import tensorflow as tf
 
-    def made(share: int) -> Any:
-        inner = _burner("inner", 0, share * 400 * US)
+    inner = burner("inner", 0, 400 * US)
 
-        def shard(number: Any) -> Any:
-            return tf.data.Dataset.range(64).map(inner).map(lambda value: value + number)
+    def shard(number: Any) -> Any:
+        return tf.data.Dataset.range(64).map(inner).map(lambda value: value + number)
 
-        dataset = _numbers(ELEMENTS // 64).interleave(shard, cycle_length=4, num_parallel_calls=2)
-        return dataset.map(_burner("outer", 1, share * 600 * US), num_parallel_calls=-1)
-
-    return _finished(made, {"inner": 400 * US, "outer": 600 * US})
+    dataset = _numbers(ELEMENTS // 64).interleave(shard, cycle_length=4, num_parallel_calls=2)
+    dataset = dataset.map(burner("outer", 1, 600 * US), num_parallel_calls=-1)
+    return Known(dataset.batch(BATCH).prefetch(2), {"inner": 0.4e-3, "outer": 0.6e-3})
 
 
 def batched_functions() -> Known:
     """A map of 0.2 ms on elements, and one of 16 ms on batches of 32."""
-
-    def made(share: int) -> Any:
-        dataset = _numbers().map(_burner("element", 0, share * 200 * US), num_parallel_calls=-1).batch(BATCH)
-        return dataset.map(_burner("whole_batch", 1, share * 16 * MS), num_parallel_calls=-1).prefetch(2)
-
-    return Known(made(1), {"element": 0.2e-3, "whole_batch": 16e-3 / BATCH}, made(0))
+    dataset = _numbers().map(burner("element", 0, 200 * US), num_parallel_calls=-1).batch(BATCH)
+    dataset = dataset.map(burner("whole_batch", 1, 16 * MS), num_parallel_calls=-1)
+    return Known(dataset.prefetch(2), {"element": 0.2e-3, "whole_batch": 16e-3 / BATCH})
 
 
 def python_functions() -> Known:
     """Calls into Python of 0.5 and 1.0 ms."""
     costs = {"half": 500 * US, "one": 1000 * US}
 
-    def made(share: int) -> Any:
-        dataset = _numbers()
-        for number, (name, cost) in enumerate(costs.items()):
+    dataset = _numbers()
+    for number, (name, cost) in enumerate(costs.items()):
 
-            def work(value: Any, number: int = number, cost: int = share * cost) -> Any:
-                return burnt_in_python(number, value, cost)
+        def work(value: Any, number: int = number, cost: int = cost) -> Any:
+            return burnt_in_python(number, value, cost)
 
-            dataset = dataset.map(_step(name, work), num_parallel_calls=-1)
-        return dataset
-
-    return _finished(made, costs)
+        dataset = dataset.map(_step(name, work), num_parallel_calls=-1)
+    return Known(dataset.batch(BATCH).prefetch(2), {name: cost / 1e9 for name, cost in costs.items()})
 
 
 def generator() -> Known:
     """A Python generator that burns 0.4 ms an element, and a map of 0.6 ms."""
     import tensorflow as tf
 
-    def made(share: int) -> Any:
-        def source() -> Iterator[int]:
-            for number in range(ELEMENTS):
-                library()[1].bench_burn(0, share * 400 * US)
-                yield number
+    def source() -> Iterator[int]:
+        for number in range(ELEMENTS):
+            library()[1].bench_burn(0, 400 * US)
+            yield number
 
-        dataset = tf.data.Dataset.from_generator(source, output_signature=tf.TensorSpec((), tf.int64))
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(ELEMENTS))
-        return dataset.map(_burner("mapped", 1, share * 600 * US), num_parallel_calls=-1)
-
-    return _finished(made, {"source": 400 * US, "mapped": 600 * US})
+    dataset = tf.data.Dataset.from_generator(source, output_signature=tf.TensorSpec((), tf.int64))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(ELEMENTS))
+    dataset = dataset.map(burner("mapped", 1, 600 * US), num_parallel_calls=-1)
+    return Known(dataset.batch(BATCH).prefetch(2), {"source": 0.4e-3, "mapped": 0.6e-3})
 
 
 SHAPES: Mapping[str, Callable[[], Known]] = {

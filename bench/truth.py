@@ -28,6 +28,7 @@ from bench import burning, crosscheck, gpu_windows, truth_steps
 from bench.contest import Row, Spread, table
 from bench.truth_steps import Judged, Truth
 from greenload.energy.attribution.precision import WINDOW_S
+from greenload.energy.emulators.layout import Power
 from greenload.report.data import Report
 from greenload.system import file_output
 
@@ -85,6 +86,23 @@ def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def emulator_command(power: Power, layout: Mapping[str, Any] | None = None) -> list[str]:
+    """What is put before a command so that it sees the counters of an emulated machine.
+
+    Args:
+        power: what it draws.
+        layout: fields of its `PowercapLayout`.
+
+    Raises:
+        NotHere: no private mount namespace can be had.
+    """
+    if not sys.platform.startswith("linux") or os.geteuid() != 0 or shutil.which("unshare") is None:
+        raise NotHere("an emulated machine needs a private mount namespace: run as root on Linux with util-linux")
+    model = json.dumps(asdict(replace(power, weights=dict(power.weights))))
+    emulator = ["unshare", "-m", sys.executable, "-m", "greenload.energy.emulators.powercap"]
+    return [*emulator, "--power", model, "--layout", json.dumps(dict(layout or {}))]
+
+
 def emulated(task: Mapping[str, Any]) -> dict[str, Any]:
     """Run one profile on an emulated machine, in a process of its own.
 
@@ -95,13 +113,10 @@ def emulated(task: Mapping[str, Any]) -> dict[str, Any]:
         NotHere: no private mount namespace can be had.
         ProfileFailed: the profile failed.
     """
-    if not sys.platform.startswith("linux") or os.geteuid() != 0 or shutil.which("unshare") is None:
-        raise NotHere("an emulated machine needs a private mount namespace: run as root on Linux with util-linux")
+    machine = emulator_command(burning.POWER)
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "task.json", Path(folder) / "out.json"
         path.write_text(json.dumps({**task, "out": str(out)}))
-        power = json.dumps(asdict(replace(burning.POWER, weights=dict(burning.POWER.weights))))
-        machine = ["unshare", "-m", sys.executable, "-m", "greenload.energy.emulators.powercap", "--power", power]
         done = subprocess.run(
             [*machine, sys.executable, "-m", "bench.truth_machine", str(path)],
             cwd=ROOT,

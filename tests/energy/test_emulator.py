@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -121,6 +122,16 @@ def test_psys_is_the_sum_of_the_parts_and_the_platform() -> None:
     parts = sum(total[domain] for domain in layout.domains)
     assert total["cpu:psys"] == pytest.approx(parts + 2.0 * 5.0)
     assert total["dram:package-1"] == pytest.approx(2 * 2.0 + 1e9 * UNEVEN.dram_j_per_byte / 2)
+
+
+def test_native_code_notes_work_where_the_ledger_says(tmp_path: Path) -> None:
+    create_ledger(tmp_path / "ledger", ["parsing", "vector"])
+    ledger = Ledger(tmp_path / "ledger")
+    count = ctypes.c_uint64.from_address(ledger.address("vector"))
+    assert ledger.address("vector") == ctypes.addressof(count) != ledger.address("parsing")
+    count.value += 3_000_000
+    found = {kind: (cpu_s, moved) for _, kind, cpu_s, moved in Ledger(tmp_path / "ledger").read()}
+    assert found == {"vector": (3e-3, 0), "parsing": (0.0, 0)}
 
 
 def work_in_ledger(ledger: Ledger, kind: str, cpu_s: float) -> None:

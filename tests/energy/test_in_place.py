@@ -300,3 +300,76 @@ def test_a_step_whose_replay_shows_no_work_takes_the_joules_of_the_whole() -> No
     flip = attribute(seen, steps=STEPS, domains=PACKAGE).steps[1]
     whole = sum(WATTS[name] * seconds for name, seconds in zip(WATTS, (3e-3, 1e-3, 4e-4, 6e-4), strict=True)) / 5e-3
     assert flip.cost.energy_j_per_sample["cpu:package-0"].value == pytest.approx(1e-3 * whole)
+
+
+def clocked_replays(seed: int = 0, noise: float = 0.0) -> list[Observation]:
+    """Replays with clocks: of decoding alone, and behind it of flipping, which takes less than passing elements on."""
+    drawn = random.Random(seed)
+    watts = {"decode": 12.0, "flip": 40.0, HAND_OVER: 5.0}
+
+    def near(value: float) -> float:
+        return value * (1 + noise * drawn.gauss(0, 1))
+
+    def one(step: str, kind: str, k: int, build: int, **cpu_s: float) -> Observation:
+        own = sum(watts[name] * seconds for name, seconds in cpu_s.items()) * SAMPLES
+        work = {name: worked(cpu_s[name]) if name in cpu_s else Work() for name in ("decode", "flip")}
+        if step == "" and kind == "full":
+            work = {}
+        energy = {"energy_j": {"cpu:package-0": 10.0 + own}}
+        return window(step, kind, sum(cpu_s.values()), k, build, **energy, work=work)
+
+    seen = [Observation("", "idle", k, 0, 0, 10**9, 0.0, energy_j={"cpu:package-0": 10.0}) for k in range(4)]
+    for build in range(4):
+        for k in range(3):
+            decode, flip = near(3e-3), near(1e-5)
+            passing = {HAND_OVER: near(9e-5)}
+            seen += [one("", kind, k, build, decode=decode, flip=flip, **passing) for kind in ("full", IN_PLACE)]
+            decode, flip = near(3.3e-3), near(1.1e-5)
+            seen += [
+                one("decode", "with", k, build, decode=decode, **{HAND_OVER: near(5e-5)}),
+                one("decode", "without", k, build, **{HAND_OVER: near(2e-5)}),
+                one("flip", "with", k, build, decode=near(3.3e-3), flip=flip, **{HAND_OVER: near(8e-5)}),
+                one("flip", "without", k, build, decode=near(3.3e-3), **{HAND_OVER: near(5e-5)}),
+            ]
+    return seen
+
+
+CLOCKED_J = {"decode": 12 * 3e-3, "flip": 40 * 1e-5, HAND_OVER: 5 * 9e-5}
+
+
+def test_a_replays_joules_are_of_its_function_where_clocks_tell_it_from_passing_elements_on() -> None:
+    found = attribute(clocked_replays(), steps=("decode", "flip"), domains=PACKAGE)
+    joules = {step.name: step.cost.energy_j_per_sample["cpu:package-0"].value for step in found.steps}
+    assert joules == pytest.approx(CLOCKED_J, rel=1e-6)
+    clock = found.steps[1].clock
+    assert clock is not None and clock.replay_cpu_s_per_sample is not None
+    assert clock.replay_cpu_s_per_sample.value == pytest.approx(1.1e-5), "without what passing elements takes"
+
+
+def test_windows_in_which_an_unknown_function_may_run_dont_tell_what_passing_takes() -> None:
+    """A step inside another's function is replayed without clocks, here behind one that draws 40 W."""
+    inside = [
+        window("crop", kind, cost, k, build, energy_j={"cpu:package-0": 10 + 40 * cost * SAMPLES})
+        for build in range(2)
+        for k in range(3)
+        for kind, cost in (("with", 3e-3), ("without", 2e-3))
+    ]
+    seen = [
+        replace(one, work=one.work | {"crop": worked(1e-6)}) if one.kind == IN_PLACE else one
+        for one in clocked_replays()
+    ]
+    found = attribute([*seen, *inside], steps=("decode", "flip", "crop"), domains=PACKAGE)
+    joules = {step.name: step.cost.energy_j_per_sample["cpu:package-0"].value for step in found.steps}
+    assert joules == pytest.approx(CLOCKED_J | {"crop": 40e-6, HAND_OVER: 5 * 8.9e-5}, rel=1e-6)
+
+
+def test_intervals_of_light_functions_joules_hold_the_truth() -> None:
+    held = dict.fromkeys(CLOCKED_J, 0)
+    for seed in range(40):
+        for step in attribute(clocked_replays(seed, noise=0.01), steps=("decode", "flip"), domains=PACKAGE).steps:
+            figure = step.cost.energy_j_per_sample["cpu:package-0"]
+            assert figure.low is not None and figure.high is not None
+            held[step.name] += figure.low <= CLOCKED_J[step.name] <= figure.high
+            if step.name == "flip":
+                assert figure.half_width is not None and figure.half_width < 0.03 * CLOCKED_J["flip"]
+    assert all(count >= 36 for count in held.values()), held

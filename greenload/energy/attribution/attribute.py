@@ -232,7 +232,9 @@ def _clock_figures(windows: WindowIndex, group: WindowGroup, name: str) -> Clock
     waiting = Quantity(WindowIndex(windows[group]), [WindowDifference(group)], read, _MEASURED)
     work = sum((window.work.get(name, Work()) for window in windows[group]), Work())
     samples = sum(window.samples for window in windows[group])
-    replay = replace(_paired(name), isolation_bias=ISOLATION_BIAS)
+    told = any(window.work.get(name, Work()).timed for window in windows[name, "with"])  # the function's part alone
+    replay = WindowDifference((name, "with"), of=(name,)) if told else _paired(name)
+    replay = replace(replay, isolation_bias=ISOLATION_BIAS)
     return ClockFigures(
         waiting.figure(0, 0.0),
         work.calls / samples,

@@ -2,13 +2,16 @@
 
 A counter sees the whole machine, so it can't tell steps apart while all of them run. The replay of a step tells the
 joules of its CPU seconds, which differ between kinds of work; how many CPU seconds it takes, its clock knows better.
-The hand-over's joules of a CPU second are those of the windows without steps: what is left there only passes elements.
+A replay also passes elements on, which for a light step is most of its work: clocks in the replay tell how much of its
+CPU seconds is the function's, and what is left takes the joules of passing. So does the hand-over. They are those of
+the windows without steps in which no function ran: what is left there only passes elements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from greenload.energy.attribution.background import Background
 from greenload.energy.attribution.intervals import Variance
@@ -21,21 +24,32 @@ from greenload.energy.attribution.quantity import (
     WindowIndex,
     value_reader,
 )
-from greenload.energy.figures import Figure
+from greenload.energy.figures import Figure, scale
+from greenload.system.work import Work
 
 PASSING = ("", "without")
 """The windows without steps, as if all were of one step."""
 _read_cpu_s = value_reader("cpu_s")
+Measure = Callable[[Observation], float]
 
 
 def with_passing(windows: Sequence[Observation], clocked: Mapping[str, object]) -> WindowIndex:
-    """The windows, and those of replays without a step with a clock once more, together.
+    """The windows, and those of replays without a step with a clock once more, together, where clocks saw nothing.
+
+    Where clocks saw a step's function in its replay they would have seen others beside it. Where none has clocks, as in
+    reports made before, that isn't known.
 
     Args:
         windows: of a profile.
         clocked: steps with clocks, by name.
     """
-    passing = [replace(window, step="") for window in windows if window.kind == "without" and window.step in clocked]
+    told = {window.step for window in windows if window.kind == "with" and _seconds(window, window.step)}
+    passing = [
+        replace(window, step="")
+        for window in windows
+        if window.kind == "without" and window.step in (told or clocked)
+        if not any(work.calls for work in window.work.values())
+    ]
     return WindowIndex([*windows, *passing])
 
 
@@ -61,37 +75,66 @@ class JoulesInPlace(Quantity):
         in_place: Mapping[int, Figure],
     ) -> None:
         super().__init__(windows, differences, value_reader(domain), metering, background, domain)
+        self._each_j: dict[str, float] = {}
+        """Joules of a CPU second of functions, by their steps, as far as known."""
+        self._passing = self._joules_of_passing()
         for index, cpu_s in in_place.items():
             self._terms[index] = self._scaled(index, cpu_s)
+
+    def _joules_of_passing(self) -> Figure | None:
+        """Joules of a CPU second of passing elements on; None where no windows tell them."""
+        cost = WindowDifference(PASSING)
+        term = self._term(cost, set()) if self._windows[PASSING] else None
+        seconds = self._mean(cost, _cpu_s) if term is not None else 0.0
+        return scale(self._figure([(1, term)], 0.0), 1 / seconds) if seconds > 0 else None
 
     def _scaled(self, index: int, cpu_s: Figure) -> Term | None:
         """A step's joules: its CPU seconds, times the joules of one in its windows."""
         cost, term = self._costs[index], self._terms[index]
-        replayed = self._mean(cost, lambda window: _read_cpu_s(window) or 0.0) if term is not None else 0.0
-        if replayed <= 0 and cost.present != FULL:  # no work that windows tell from none: a CPU second is like others
+        name = cost.present[0]
+        clocked = self._passing is not None and any(_seconds(window, name) for window in self._windows[cost.present])
+        seconds: Measure = partial(_seconds, name=name) if clocked else _cpu_s
+        joules: Measure = partial(self._function_j, name=name) if clocked else self._all_j
+        taken_s = self._mean(cost, seconds) if term is not None else 0.0
+        if taken_s <= 0 and cost.present != FULL:  # no work that windows tell from none: a CPU second is like others
             self._costs = [*self._costs[:index], WindowDifference(FULL), *self._costs[index + 1 :]]
             self._terms[index] = self._term(WindowDifference(FULL), {index})
             return self._scaled(index, cpu_s)
-        if term is None or cpu_s.value is None or replayed <= 0:
+        if term is None or cpu_s.value is None or taken_s <= 0:
             return None
-        each_j, times = term.value / replayed, cpu_s.value / replayed
-        # What a window took more or less, its joules did too: only what they differ by is an error of their ratio.
-        ratio = self._pool.estimate(self._residuals(cost, each_j), level=self._level(cost), without={index})
+        taken_j, times = self._mean(cost, joules), cpu_s.value / taken_s
+        each_j = self._each_j[name] = taken_j / taken_s
+
+        def residual(window: Observation) -> float | None:
+            known = self._read_value(window) is not None and _read_cpu_s(window) is not None
+            return joules(window) - each_j * seconds(window) if known else None
+
+        # What a window took more or less, its joules did too: only what they differ by is an error of their ratio. Of
+        # what else ran in it the builds' differences are known, too.
+        level = taken_j if clocked else self._level(cost)
+        ratio = self._pool.estimate(self._windows.table(cost, residual), level=level, without={index})
         variance = term.variance if ratio is None else ratio.variance
+        further = [_variance(cpu_s, each_j)]
+        if clocked and self._passing is not None:
+            further.append(_variance(self._passing, (self._mean(cost, _cpu_s) - taken_s) * times))
         return Term(
             each_j * cpu_s.value,
             Variance(variance.value * times**2, variance.df),
             term.wall_s * times,
             term.other_cpu_s * times,
-            further=(_variance(cpu_s, each_j),),
+            further=tuple(further),
         )
 
-    def _residuals(self, cost: WindowDifference, each_j: float) -> Mapping[int, Sequence[float]]:
-        def read(window: Observation) -> float | None:
-            joules, cpu_s = self._read_value(window), _read_cpu_s(window)
-            return None if joules is None or cpu_s is None else joules - each_j * cpu_s
+    def _all_j(self, window: Observation) -> float:
+        return self._read_value(window) or 0.0
 
-        return self._windows.table(cost, read)
+    def _function_j(self, window: Observation, name: str) -> float:
+        """A window's joules without those of passing elements on, and of the functions of other steps."""
+        each_j = (self._passing.value if self._passing is not None else None) or 0.0
+        left_s = _cpu_s(window) - _seconds(window, name)
+        others = {other: _seconds(window, other) for other in window.work if other != name and other in self._each_j}
+        joules = sum(self._each_j[other] * seconds for other, seconds in others.items())
+        return self._all_j(window) - joules - each_j * (left_s - sum(others.values()))
 
 
 def joule_differences(
@@ -111,6 +154,15 @@ def joule_differences(
         else replace(cost, isolation_bias=0.0 if index in in_place else cost.isolation_bias)
         for index, cost in enumerate(replays)
     ]
+
+
+def _cpu_s(window: Observation) -> float:
+    return _read_cpu_s(window) or 0.0
+
+
+def _seconds(window: Observation, name: str) -> float:
+    """CPU seconds of a step's function in a window; 0 where its clock saw none."""
+    return window.work.get(name, Work()).total_cpu_s or 0.0
 
 
 def _variance(figure: Figure, times: float) -> Variance:

@@ -6,6 +6,7 @@ of about a millisecond so that the emulator sees them in time. Standard library 
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import mmap
@@ -90,12 +91,25 @@ class Ledger:
             moved_bytes: bytes that it moved from or to memory.
         """
         with _lock:
-            key = (os.getpid(), kind)
-            slot = self._slots.get(key)
-            if slot is None:
-                slot = self._slots[key] = self._take(*key)
+            slot = self._slot(kind)
             self._words[slot + 2] += round(cpu_s * 1e9)
             self._words[slot + 3] += moved_bytes
+
+    def address(self, kind: str) -> int:
+        """Where this process's CPU time of a kind is counted: 8 aligned bytes, in nanoseconds, for native code.
+
+        That adds to them in place of `add`, not beside it, and as long as this object lives.
+        """
+        with _lock:
+            slot = self._slot(kind)
+        return ctypes.addressof(ctypes.c_char.from_buffer(self._map)) + 8 * (slot + 2)
+
+    def _slot(self, kind: str) -> int:
+        key = (os.getpid(), kind)
+        slot = self._slots.get(key)
+        if slot is None:
+            slot = self._slots[key] = self._take(*key)
+        return slot
 
     def _take(self, pid: int, kind: str) -> int:
         if kind not in self.kinds:

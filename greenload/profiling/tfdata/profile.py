@@ -112,6 +112,8 @@ class _Measurement:
                 root, counts, scratch, self.told, self.sampler, options, self.cold, copy_of=self.copy_of
             )
             campaign.watch()
+            if campaign.clocked:
+                campaign.replays.clock(self.copy_of, campaign.clocked)
             pace = Pace(options.precision, campaign.attributed, options.announce)
             pace.plan(campaign, len(campaign.rows), options.rounds, lambda length: self.bounded(campaign, length))
             campaign.measure(_STEPS, pace.further)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from greenload.profiling.tfdata.graph import FILE_READERS, NESTING, PASSIVE, STO
 from greenload.profiling.tfdata.passes import ClockedCopy, ClockedCopyOf
 from greenload.profiling.tfdata.rebuild import Builder, Functions
 from greenload.system.frameworks import tf
+from greenload.system.work import Work
 
 CAPTURE_BYTES = 1 << 29
 """Bytes of one capture, at most; two are held at a time."""
@@ -28,6 +30,10 @@ PREDICATES = frozenset({"filter", "take_while"})
 """Kinds whose function says which elements pass: it is replayed with every element passed."""
 _LEAST = 8  # captured elements, where there are as many
 _HELD = 2  # captures at a time: what enters a step, and what enters the one before it
+
+
+_Parts = tuple[tuple["tf.data.Dataset", float], tuple["tf.data.Dataset", float]]
+"""A dataset with a node and one without it, and the samples behind each of their elements."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,19 @@ class DatasetReplays:
         self._outer: Mapping[Node, tuple[Node, int]] = {
             inner: (node, index) for node in root.nodes() for index, inner in enumerate(node.looked)
         }
+        self._copy_of: ClockedCopyOf | None = None
+        self._clocked: frozenset[str] = frozenset()
+
+    def clock(self, copy_of: ClockedCopyOf, names: Collection[str]) -> None:
+        """Put clocks around functions in the runs of some steps from now on, and of what runs before them.
+
+        A replay also passes elements on, and its joules are those of both: the clocks tell how much is the function's.
+
+        Args:
+            copy_of: makes copies with clocks.
+            names: of the steps.
+        """
+        self._copy_of, self._clocked = copy_of, frozenset(names)
 
     def full(self) -> DatasetRun:
         """The whole dataset, endlessly, with the user's own options."""
@@ -109,12 +128,28 @@ class DatasetReplays:
         """
         if context == "all" and self._counts.silent(node):
             context = "alone"  # a filter that passes none: behind it a prefix has nothing to be counted by
-        if node.kind not in REPLAYED or self._is_inner_source(node) or context == "all":
-            return self._prefixes(node)
-        try:
-            return self._replay(node, context == "before")
-        except ValueError:  # inside an interleave, what needs more of its argument than the dataset before it
-            return self._prefixes(node)
+        if node.kind in REPLAYED and not self._is_inner_source(node) and context != "all":
+            try:
+                return self._pair(node, "replay", lambda builder: self._replay(node, context == "before", builder))
+            except ValueError:  # inside an interleave, what needs more of its argument than the dataset before it
+                pass
+        return self._pair(node, "prefix", lambda builder: self._prefixes(node, builder))
+
+    def _pair(self, node: Node, method: str, make: Callable[[Builder], _Parts]) -> RunPair:
+        """A node's runs, with clocks around functions where its own has one: not inside another's function."""
+        parts, read_work = None, no_clocks
+        if self._copy_of is not None and node.name in self._clocked and node.inner is None:
+            made: list[_Parts] = []
+
+            def build(functions: Functions) -> tf.data.Dataset:
+                made.append(make(self._builder.with_functions(functions)))
+                return made[0][0][0]
+
+            with suppress(tf.errors.OpError, ValueError, TypeError, KeyError):
+                copy, unseen = self._copy_of(self.root, build), dict.fromkeys(self._clocked, Work())
+                parts, read_work = made[0], lambda: unseen | dict(copy.read())
+        present, absent = parts or make(self._builder)
+        return RunPair(self._run(*present, read_work), self._run(*absent, read_work), method)
 
     def before(self, node: Node) -> Node | None:
         """The node whose elements a node works on; None for a source."""
@@ -146,11 +181,11 @@ class DatasetReplays:
     def _is_inner_source(self, node: Node) -> bool:
         return node in self._outer and self._outer[node][1] == 0
 
-    def _replay(self, node: Node, behind: bool) -> RunPair:
+    def _replay(self, node: Node, behind: bool, builder: Builder) -> _Parts:
         before = self.before(node)
         assert before is not None
         step = self.step_before(node) if behind else None
-        context = None if step is None else self._behind(step)
+        context = None if step is None else self._behind(step, builder)
         captured = self.captured(before) if context is None else context
         into = self._counts.flows[before].elements_per_sample
         absent = captured
@@ -158,25 +193,27 @@ class DatasetReplays:
             # In the dataset, too, batching becomes one with the map before it, and passes on a batch in place of its
             # elements one by one. The map's own row includes passing those on, and the batch saves that.
             absent = self._emptied(before, captured)
-        present = self._on(node, absent)
+        present = self._on(node, absent, builder)
         ratio = into / max(1e-12, self._counts.flows[node].elements_per_sample)
         inputs = _inputs_per_output(node, ratio)
-        return RunPair(self._run(present, inputs / into), self._run(absent, 1 / into), "replay")
+        return (present, inputs / into), (absent, 1 / into)
 
-    def _on(self, node: Node, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        return _predicate(node, dataset) if node.kind in PREDICATES else self._builder.on(node, [dataset])
+    def _on(self, node: Node, dataset: tf.data.Dataset, builder: Builder) -> tf.data.Dataset:
+        return _predicate(node, dataset, builder) if node.kind in PREDICATES else builder.on(node, [dataset])
 
     def _emptied(self, node: Node, dataset: tf.data.Dataset) -> tf.data.Dataset:
         calls = getattr(node.dataset, "_num_parallel_calls", None)
         deterministic = {"true": True, "false": False}.get(getattr(node.dataset, "_deterministic", "default"))
         return through_empty_map(dataset, None if calls is None else self._builder.parallelism(calls), deterministic)
 
-    def _behind(self, before: Node) -> tf.data.Dataset | None:
+    def _behind(self, before: Node, builder: Builder) -> tf.data.Dataset | None:
         """What a step gives when it works on captured elements; None where it can't be replayed or read again."""
         if before.kind == "map" and before.inner is None:
-            return self._on(before, self.captured(before.inputs[0]))
+            return self._on(before, self.captured(before.inputs[0]), builder)
         reads = not before.inputs or before.kind in FILE_READERS
-        return self._bare(before).repeat() if before.inner is not None or (reads and not before.hidden) else None
+        return (
+            self._bare(before, builder).repeat() if before.inner is not None or (reads and not before.hidden) else None
+        )
 
     def captured(self, node: Node) -> tf.data.Dataset:
         """Elements that leave a node, held in memory, over and over. Filled by its first pass.
@@ -189,7 +226,7 @@ class DatasetReplays:
             held = int(CAPTURE_BYTES / max(1.0, flow.bytes_per_element))
             while len(self._captures) >= _HELD:
                 del self._captures[next(iter(self._captures))]
-            self._captures[node] = self._bare(node).take(max(1, min(wanted, held))).cache().repeat()
+            self._captures[node] = self._bare(node, self._builder).take(max(1, min(wanted, held))).cache().repeat()
         return self._captures[node]
 
     def forget(self) -> None:
@@ -197,12 +234,12 @@ class DatasetReplays:
         self._captures.clear()
         self._filled.clear()
 
-    def _bare(self, node: Node) -> tf.data.Dataset:
+    def _bare(self, node: Node, builder: Builder) -> tf.data.Dataset:
         """The dataset up to a node without what only orders, keeps or repeats elements."""
         if node in self._outer:
             outer, _ = self._outer[node]
-            return node.inner.prefix(self._builder.build(outer.inputs[0], leave_out_order))
-        return self._builder.build(node, leave_out_order)
+            return node.inner.prefix(builder.build(outer.inputs[0], leave_out_order))
+        return builder.build(node, leave_out_order)
 
     def clocked(self, copy_of: ClockedCopyOf) -> ClockedCopy:
         """The whole dataset with clocks around its functions, but not around those before a filled cache in memory."""
@@ -229,27 +266,31 @@ class DatasetReplays:
             return node.inner.prefix(builder.build(outer.inputs[0], alter))
         return builder.build(node, alter)
 
-    def _prefixes(self, node: Node) -> RunPair:
+    def _prefixes(self, node: Node, builder: Builder) -> _Parts:
         """The dataset up to a node, and up to the one before it; for a source or a cache, one that does nothing."""
         before = self.before(node)
         per_sample = self._counts.flows[node].elements_per_sample
         nothing = not node.known or (before is not None and before.hidden and not before.looked and not before.inputs)
         if before is None or nothing or node.kind == "selector" or node in self._stores:
-            absent = self._run(tf.data.Dataset.range(1 << 62), 1 / per_sample)
+            absent = tf.data.Dataset.range(1 << 62), 1 / per_sample
         else:
-            absent = self._prefix(before)
-        return RunPair(self._prefix(node), absent, "prefix")
+            absent = self._prefix(before, builder)
+        return self._prefix(node, builder), absent
 
-    def _prefix(self, node: Node) -> DatasetRun:
+    def _prefix(self, node: Node, builder: Builder) -> tuple[tf.data.Dataset, float]:
         """The dataset up to a node, over and over; no further than an epoch goes where that leaves a cache unfilled."""
-        dataset, per_sample = self.copy(node), self._counts.flows[node].elements_per_sample
+        dataset, per_sample = self.copy(node, builder), self._counts.flows[node].elements_per_sample
         if any(cache in self._counts.unfilled and cache not in self._stores for cache in node.nodes()):
             dataset = dataset.take(max(1, round(per_sample * self._counts.samples)))
-        return self._run(dataset.repeat(), 1 / per_sample)
+        return dataset.repeat(), 1 / per_sample
 
-    def _run(self, dataset: tf.data.Dataset, samples_per_element: float) -> DatasetRun:
+    def _run(self, dataset: tf.data.Dataset, samples_per_element: float, read_work: ReadWork) -> DatasetRun:
+        options = self.options
+        if read_work is not no_clocks:
+            options = step_options(options)
+            options.threading.max_intra_op_parallelism = 1  # clocks see the thread that calls
         group = self._group(samples_per_element)
-        return DatasetRun(dataset.with_options(self.options), samples_per_element, group, self._told)
+        return DatasetRun(dataset.with_options(options), samples_per_element, group, self._told, read_work=read_work)
 
     def _group(self, samples_per_element: float) -> int:
         group = group_size(samples_per_element, self._counts.s_per_sample)
@@ -267,13 +308,13 @@ def _inputs_per_output(node: Node, ratio: float) -> float:
     return float(node.parameters["shift"]) if node.kind == "window" else ratio
 
 
-def _predicate(node: Node, dataset: tf.data.Dataset) -> tf.data.Dataset:
+def _predicate(node: Node, dataset: tf.data.Dataset, builder: Builder) -> tf.data.Dataset:
     """A filter's predicate as a map: its work, with every element passed."""
     from tensorflow.python.ops import gen_dataset_ops
 
     if node.inner is not None:
         raise ValueError("a predicate inside a function is measured by prefixes")
-    function = node.function.function
+    function = builder.function(node.dataset, "_predicate")
     variant = gen_dataset_ops.map_dataset(
         dataset._variant_tensor,
         function.captured_inputs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import greenload as gl
 from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, ITERATOR_START, WHOLE
 from greenload.energy.meters.base import Channel, MeterStatus, Reading
+from greenload.energy.sampler import Sampler
 from greenload.profiling.tfdata import clocked_campaign
 from greenload.report.data import Report
 from greenload.report.terminal import report_text
@@ -26,7 +28,10 @@ QUICK: dict[str, Any] = {"rounds": 2, "samples": 64}
 
 
 class Package:
-    """A counter of a machine that draws 10 W idle, 5 W for each CPU second of this process, and more for noted work."""
+    """A counter of a machine that draws 10 W idle, 5 W for each CPU second of this process, and more for noted work.
+
+    Other processes draw nothing: `nobody` hides them.
+    """
 
     name = "package"
     channels = (Channel("cpu:package-0", "measured", update_s=0.001),)
@@ -103,6 +108,13 @@ def test_steps_of_a_known_cpu_time() -> None:
     assert waiting is not None and waiting > 0, "two calls share the interpreter"
 
 
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other process takes CPU time, as far as profiles see."""
+    window = Sampler.window
+    monkeypatch.setattr(Sampler, "window", lambda self, *marks: replace(window(self, *marks), other_cpu_s=0.0))
+
+
 def generated() -> Any:
     """Numbers of a Python generator."""
     return tf.data.Dataset.from_generator(
@@ -112,9 +124,12 @@ def generated() -> Any:
 
 @pytest.mark.alone
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_windows", "nobody")
 def test_joules_are_those_of_a_steps_own_cpu_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    from greenload.energy.attribution import precision
     from greenload.profiling import profile
 
+    monkeypatch.setattr(precision, "WINDOW_S", 0.1)  # of replays, where a counter reads
     package = Package()
     status = MeterStatus("cpu:package-0", "measured", True, "readable", "", "package")
     monkeypatch.setattr(profile, "discover", lambda **given: ([package], [status]))
@@ -131,6 +146,8 @@ def test_joules_are_those_of_a_steps_own_cpu_seconds(monkeypatch: pytest.MonkeyP
         watts[name] = joules.value / steps[name].cpu_s_per_sample.value
         clock = steps[name].clock
         assert clock is not None and clock.replay_cpu_s_per_sample is not None
+        replays = [window for window in report.windows if window.step == name and window.kind == "with"]
+        assert replays and all(window.work[name].timed for window in replays)
     assert watts["hot"] == pytest.approx(28.0, rel=0.15) and watts["cool"] == pytest.approx(9.5, rel=0.25), watts
     full = report.full.energy_j_per_sample["cpu:package-0"].value
     summed = sum(step.energy_j_per_sample["cpu:package-0"].value or 0.0 for step in report.steps)
@@ -167,6 +184,24 @@ def test_functions_are_clocked_wherever_they_are_called(shape: str) -> None:
     steps = sum(step.cpu_s_per_sample.value or 0.0 for step in report.steps)
     full, rest = report.full.cpu_s_per_sample.value or 0.0, report.unattributed.cpu_s_per_sample.value or 0.0
     assert steps + rest == pytest.approx(full)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows", "nobody")
+@pytest.mark.parametrize("shape", ["filter", "generator"])
+def test_replays_have_clocks_where_a_counter_tells_joules(monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
+    from greenload.energy.attribution import precision
+    from greenload.profiling import profile
+
+    monkeypatch.setattr(precision, "WINDOW_S", 0.01)
+    status = MeterStatus("cpu:package-0", "measured", True, "readable", "", "package")
+    monkeypatch.setattr(profile, "discover", lambda **given: ([Package()], [status]))
+    make, calls = SHAPES[shape]
+    report = gl.profile(make(), **QUICK)
+    for name in calls:
+        kinds = {window.kind: window.work[name] for window in report.windows if window.step == name}
+        assert kinds["with"].timed and not kinds["without"].calls
+    assert all(step.energy_j_per_sample["cpu:package-0"].value is not None for step in report.steps)
 
 
 @pytest.mark.slow
