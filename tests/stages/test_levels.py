@@ -10,6 +10,7 @@ import conformance as suite
 import numpy as np
 import pytest
 
+import greenload as gl
 from greenload.backends import registry
 from greenload.errors import PipelineError
 from greenload.planning.choose import make_plan
@@ -18,6 +19,7 @@ from greenload.randomness import base, stage_key, uniforms
 from greenload.sources import Arrays
 from greenload.specs import ImageSpec
 from greenload.stages import (
+    Batch,
     RandomAutocontrast,
     RandomEqualize,
     RandomHorizontalFlip,
@@ -200,6 +202,21 @@ def test_the_same_images_are_drawn_on_every_backend(backend: str, stage: Stage) 
     drawn = uniforms(words, stage_key(type(stage).__name__, 0), 1)[:, 0] < 0.3
     assert changed.tolist() == drawn.tolist()
     assert 0 < drawn.sum() < 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_loaded_in_tensorflows_graph_they_have_the_references_pixels(backend: str, batch_first: bool) -> None:
+    pytest.importorskip("tensorflow")
+    maps = [RandomPosterize(6), RandomAutocontrast(), RandomEqualize(), RandomSolarize(120)]
+    maps = [stage for stage in maps if supports(backend, stage)]
+    images = np.stack([suite.pixels(40, 33, "photo", seed) // 2 + 20 for seed in range(12)])
+    stages = (Batch(12), *maps) if batch_first else (*maps, Batch(12))
+    pipeline = Pipeline(Arrays(images), *stages, seed=7)
+    expected = suite.reference(pipeline, images, suite.records_of(pipeline, images).numbers)
+    ((found, _),) = gl.load(pipeline, epochs=1, backend=backend).as_numpy_iterator()
+    assert np.array_equal(found, expected)
+    assert (expected != images).any((1, 2, 3)).sum() > 6
 
 
 def test_a_backend_without_the_formula_refuses_and_names_another() -> None:
