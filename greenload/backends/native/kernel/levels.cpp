@@ -21,7 +21,7 @@ void find_range(const Image& image, uint8_t* low, uint8_t* high) {
   const int channels = image.channels;
   std::memset(low, 255, channels);
   std::memset(high, 0, channels);
-  // Local, so that the compiler knows that no row lies there.
+  // Local, and without std::min's references, so that the compiler makes vectors of it.
   uint8_t lows[kRepeat], highs[kRepeat];
   std::memset(lows, 255, kRepeat);
   std::memset(highs, 0, kRepeat);
@@ -30,8 +30,8 @@ void find_range(const Image& image, uint8_t* low, uint8_t* high) {
     int64_t i = 0;
     for (; kRepeat % channels == 0 && i + kRepeat <= image.row_values(); i += kRepeat) {
       for (int k = 0; k < kRepeat; k++) {
-        lows[k] = std::min(lows[k], values[i + k]);
-        highs[k] = std::max(highs[k], values[i + k]);
+        lows[k] = lows[k] < values[i + k] ? lows[k] : values[i + k];
+        highs[k] = highs[k] > values[i + k] ? highs[k] : values[i + k];
       }
     }
     for (int c = 0; i < image.row_values(); i++, c = c + 1 < channels ? c + 1 : 0) {
