@@ -73,7 +73,7 @@ void extend(Program& program, Shape& shape, Random& random) {
   const bool filtered = shape.dtype == GL_UINT8 || shape.dtype == GL_FLOAT32;
   const double coin = static_cast<double>(random() % 2);
   auto real = [&] { return std::normal_distribution<double>(0, 1)(random); };
-  switch (random() % 11) {
+  switch (random() % 12) {
     case 0: {
       const int64_t turn = between(random, 1, 8);
       add(program, GL_TURN, shape, {static_cast<double>(turn)});
@@ -130,7 +130,12 @@ void extend(Program& program, Shape& shape, Random& random) {
         add(program, GL_LOOKUP, shape, {coin}).table = program.table;
       }
       return;
-    case 8: {
+    case 8:
+      if (shape.dtype == GL_UINT8) {
+        add(program, random() % 2 ? GL_AUTOCONTRAST : GL_EQUALIZE, shape, {coin});
+      }
+      return;
+    case 9: {
       if (!filtered) {
         return;
       }
@@ -139,7 +144,7 @@ void extend(Program& program, Shape& shape, Random& random) {
       step.width = static_cast<int32_t>(2 * between(random, 0, 20) + 1);
       return;
     }
-    case 9: {
+    case 10: {
       const int64_t height = between(random, 1, shape.height), width = between(random, 1, shape.width);
       add(program, GL_ERASE, shape,
           {static_cast<double>(between(random, 0, shape.height - height)),

@@ -45,13 +45,16 @@ from greenload.stages import Pad as Pad
 from greenload.stages import Primitive as Primitive
 from greenload.stages import RandomAffine as RandomAffine
 from greenload.stages import RandomApply as RandomApply
+from greenload.stages import RandomAutocontrast as RandomAutocontrast
 from greenload.stages import RandomChoice as RandomChoice
 from greenload.stages import RandomCrop as RandomCrop
+from greenload.stages import RandomEqualize as RandomEqualize
 from greenload.stages import RandomErasing as RandomErasing
 from greenload.stages import RandomGrayscale as RandomGrayscale
 from greenload.stages import RandomHorizontalFlip as RandomHorizontalFlip
 from greenload.stages import RandomInvert as RandomInvert
 from greenload.stages import RandomOrder as RandomOrder
+from greenload.stages import RandomPosterize as RandomPosterize
 from greenload.stages import RandomResizedCrop as RandomResizedCrop
 from greenload.stages import RandomRotation as RandomRotation
 from greenload.stages import RandomSolarize as RandomSolarize

@@ -9,8 +9,6 @@ from greenload.stages.base import Params as Params
 from greenload.stages.base import Stage as Stage
 from greenload.stages.color import ColorJitter as ColorJitter
 from greenload.stages.color import RandomGrayscale as RandomGrayscale
-from greenload.stages.color import RandomInvert as RandomInvert
-from greenload.stages.color import RandomSolarize as RandomSolarize
 from greenload.stages.combinators import RandomApply as RandomApply
 from greenload.stages.combinators import RandomChoice as RandomChoice
 from greenload.stages.combinators import RandomOrder as RandomOrder
@@ -30,4 +28,9 @@ from greenload.stages.geometry import RandomHorizontalFlip as RandomHorizontalFl
 from greenload.stages.geometry import RandomVerticalFlip as RandomVerticalFlip
 from greenload.stages.geometry import Resize as Resize
 from greenload.stages.labels import OneHot as OneHot
+from greenload.stages.levels import RandomAutocontrast as RandomAutocontrast
+from greenload.stages.levels import RandomEqualize as RandomEqualize
+from greenload.stages.levels import RandomInvert as RandomInvert
+from greenload.stages.levels import RandomPosterize as RandomPosterize
+from greenload.stages.levels import RandomSolarize as RandomSolarize
 from greenload.stages.primitives import Primitive as Primitive

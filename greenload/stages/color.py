@@ -1,4 +1,4 @@
-"""Stages that change colours, each pixel by itself: by one 3×4 matrix an image, or by a table of levels."""
+"""Stages that change colours, each pixel by itself, by one 3×4 matrix an image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from greenload.errors import PipelineError
 from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as pixels
-from greenload.stages.arguments import around, finite, interval, need_decoded, need_filterable, probability
+from greenload.stages.arguments import around, interval, need_decoded, need_filterable, probability
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import recolor
@@ -178,86 +178,3 @@ class RandomGrayscale(Stage):
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
         return recolor(image, np.asarray(params["color"])) if bool(params["apply"]) else image
-
-
-class _Inverting(Stage):
-    """What both stages share: of images that are drawn every level from a threshold up is inverted."""
-
-    draws: ClassVar[int] = 1
-    numbers: ClassVar[int] = 1
-
-    p: float
-
-    @property
-    def _threshold(self) -> float:
-        return 0.0
-
-    def out_spec(self, spec: ImageSpec) -> ImageSpec:
-        need_decoded(self, spec)
-        if spec.dtype != "uint8":
-            raise PipelineError(
-                f"{self} works on uint8 images, but here they are {spec.dtype}: put it before ToDtype({spec.dtype!r})"
-            )
-        return spec
-
-    def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
-        return {"apply": numbers[..., 0] < self.p}
-
-    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
-        levels = range(256)
-        return (pixels.LookUp(bytes(level if level < self._threshold else 255 - level for level in levels)),)
-
-    def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
-        if not bool(params["apply"]):
-            return image
-        values = image.astype(np.float64)
-        return np.where(values < self._threshold, values, 255.0 - values).astype(np.uint8)
-
-
-@public
-@dataclass(frozen=True)
-class RandomSolarize(_Inverting):
-    """Every value from ``threshold`` up becomes 255 less itself, with probability ``p``
-    (``torchvision.transforms.v2.RandomSolarize``), in uint8 images of any number of channels.
-
-    It may stand before ``Batch`` or after it. torchvision's takes floats too, and has no default for ``threshold``.
-
-    Args:
-        threshold: a number from 0 to 255.
-        p: how likely, between 0 and 1.
-
-    Example:
-        >>> Decode(), RandomResizedCrop(224), RandomSolarize(threshold=128, p=0.2)
-    """
-
-    threshold: float = 128
-    p: float = 0.5
-
-    def __post_init__(self) -> None:
-        threshold = finite("RandomSolarize", "threshold", self.threshold)
-        if not 0 <= threshold <= 255:
-            raise PipelineError(f"RandomSolarize: threshold must be a number from 0 to 255, not {self.threshold!r}")
-        object.__setattr__(self, "threshold", threshold)
-        object.__setattr__(self, "p", probability("RandomSolarize", self.p))
-
-    @property
-    def _threshold(self) -> float:
-        return self.threshold
-
-
-@public
-@dataclass(frozen=True)
-class RandomInvert(_Inverting):
-    """Every value becomes 255 less itself, with probability ``p`` (``torchvision.transforms.v2.RandomInvert``), in
-    uint8 images of any number of channels.
-
-    It may stand before ``Batch`` or after it. torchvision's takes floats too.
-
-    Args:
-        p: how likely, between 0 and 1.
-    """
-
-    p: float = 0.5
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "p", probability("RandomInvert", self.p))

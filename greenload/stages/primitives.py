@@ -119,6 +119,21 @@ class LookUp(Primitive):
 
 
 @dataclass(frozen=True)
+class Autocontrast(Primitive):
+    """A look-up in a table of each channel of a uint8 image's own, where ``params["apply"]``, a boolean, is true: with
+    ``low`` and ``high`` the channel's least and largest value, ``v`` becomes ``v · s − low · s``, ``s = 255 / (high −
+    low)``, each product rounded to float64, cut to an integer. Where ``low = high`` it stays."""
+
+
+@dataclass(frozen=True)
+class Equalize(Primitive):
+    """A look-up in a table of each channel of a uint8 image's own, where ``params["apply"]``, a boolean, is true: with
+    ``step`` the count of the channel's values that are below its largest, divided by 255 and cut to an integer, ``v``
+    becomes ``(⌊step / 2⌋ + how many are below v) / step``, cut to an integer and at 255. Where ``step = 0`` it
+    stays."""
+
+
+@dataclass(frozen=True)
 class Blur(Primitive):
     """A separable Gaussian of ``params["sigma"]``, a float64, cut to ``height × width`` taps and normalised to sum 1;
     beyond the border the image is mirrored without repeating its outermost pixel. uint8 is rounded half up."""

@@ -87,6 +87,28 @@ def recolor(image: Image, matrix: NDArray[np.float64]) -> Image:
     return rounded(np.clip(values, 0.0, largest), image)
 
 
+def autocontrast(image: Image) -> Image:
+    """Each channel of a uint8 image from its own range to 0 … 255: Pillow's ``ImageOps.autocontrast``, whose float64
+    products are rounded one by one."""
+    values = image.astype(np.float64)
+    low, high = values.min((0, 1)), values.max((0, 1))
+    several = high > low
+    scale = 255.0 / np.where(several, high - low, 1.0)
+    return np.where(several, values * scale + -low * scale, values).astype(np.uint8)
+
+
+def equalize(image: Image) -> Image:
+    """Each channel of a uint8 image by its own histogram: Pillow's ``ImageOps.equalize``."""
+    done = image.copy()
+    for channel in range(image.shape[2]):
+        values = np.sort(image[..., channel], axis=None)
+        step = int(np.searchsorted(values, values[-1])) // 255
+        if step:
+            below = np.searchsorted(values, image[..., channel])
+            done[..., channel] = np.minimum((step // 2 + below) // step, 255)
+    return done
+
+
 def gaussian(sigma: float, taps: int) -> NDArray[np.float64]:
     """``exp(−(i / sigma)² / 2)`` at the ``taps`` whole places around 0, normalised to sum 1."""
     with np.errstate(over="ignore"):  # what lies beyond any number's range has the weight 0

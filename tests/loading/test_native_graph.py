@@ -39,12 +39,15 @@ from greenload.stages import (
     OneHot,
     Pad,
     RandomApply,
+    RandomAutocontrast,
     RandomChoice,
     RandomCrop,
+    RandomEqualize,
     RandomErasing,
     RandomHorizontalFlip,
     RandomInvert,
     RandomOrder,
+    RandomPosterize,
     RandomResizedCrop,
     RandomRotation,
     Resize,
@@ -131,6 +134,7 @@ CASES: dict[str, tuple[Stage, ...]] = {
         RandomApply(GaussianBlur(3), 0.5),
         RandomOrder([ColorJitter(0.3), RandomApply(RandomInvert(1.0), 0.5), RandomChoice([RandomRotation(9), Erased])]),
     ),
+    "levels": (*USUAL, RandomPosterize(4), RandomAutocontrast(0.6), RandomApply(RandomEqualize(1.0), 0.5)),
     "bfloat16": (*USUAL, ToDtype("bfloat16", scale=True)),
 }
 

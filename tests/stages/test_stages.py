@@ -32,13 +32,16 @@ from greenload.stages import (
     Pad,
     RandomAffine,
     RandomApply,
+    RandomAutocontrast,
     RandomChoice,
     RandomCrop,
+    RandomEqualize,
     RandomErasing,
     RandomGrayscale,
     RandomHorizontalFlip,
     RandomInvert,
     RandomOrder,
+    RandomPosterize,
     RandomResizedCrop,
     RandomRotation,
     RandomSolarize,
@@ -250,6 +253,9 @@ PARAMS = [
     RandomGrayscale(0.5),
     RandomSolarize(100, 0.3),
     RandomInvert(),
+    RandomPosterize(3),
+    RandomAutocontrast(0.3),
+    RandomEqualize(0.7),
     GaussianBlur(5),
     RandomErasing(0.7),
     pytest.param(RandomErasing(1.0, scale=(0.0, 1.0), ratio=(0.01, 30.0)), marks=pytest.mark.slow),
@@ -410,6 +416,13 @@ BAD = {
     "solarize below 0": lambda: RandomSolarize(-1),
     "solarize p": lambda: RandomSolarize(3, p=1.5),
     "invert": lambda: RandomInvert(2),
+    "posterize to nothing": lambda: RandomPosterize(0),
+    "posterize to 9 bits": lambda: RandomPosterize(9),
+    "posterize to a half": lambda: RandomPosterize(3.5),  # type: ignore[arg-type]
+    "posterize True": lambda: RandomPosterize(True),
+    "posterize p": lambda: RandomPosterize(3, p=-0.1),
+    "autocontrast": lambda: RandomAutocontrast(math.nan),
+    "equalize": lambda: RandomEqualize("1"),  # type: ignore[arg-type]
     "rotation negative": lambda: RandomRotation(-30),
     "rotation turned": lambda: RandomRotation((30, -30)),
     "rotation nan": lambda: RandomRotation(math.nan),
@@ -508,6 +521,9 @@ REFUSED = [
     (RandomGrayscale(), ImageSpec((4, 4, 4), "uint8", "HWC"), "3 channels"),
     (RandomSolarize(9), FLOAT, "works on uint8 images, but here they are float32: put it before ToDtype('float32')"),
     (RandomInvert(), ENCODED, "put Decode() before it"),
+    *((stage, FLOAT, "on uint8 images") for stage in (RandomPosterize(8), RandomAutocontrast(), RandomEqualize())),
+    *((stage, ENCODED, "put Decode()") for stage in (RandomPosterize(3), RandomAutocontrast(), RandomEqualize())),
+    (RandomEqualize(), ImageSpec((4, 4, 3), "int8", "HWC"), "put it before ToDtype('int8')"),
     (RandomCrop(9), FIXED, "pass pad_if_needed=True"),
     (RandomCrop((8, 10), padding=(0, 0, 3, 0)), FIXED, "pass pad_if_needed=True"),
     (RandomCrop(4, fill=0.5), FIXED, "whole number from 0 to 255"),
@@ -566,7 +582,7 @@ SPECS = [
     *((stage, FIXED, FIXED) for stage in (RandomVerticalFlip(), RandomRotation(3), RandomAffine(3), GaussianBlur(3))),
     *(
         (stage, spec, spec)
-        for stage in (ColorJitter(0.1), RandomGrayscale(), RandomErasing())
+        for stage in (ColorJitter(0.1), RandomGrayscale(), RandomErasing(), RandomPosterize(4), RandomEqualize())
         for spec in (FIXED, BATCHED)
     ),
     (OneHot(3), ENCODED, ENCODED),
@@ -620,6 +636,9 @@ def test_every_stage_is_listed_equal_by_value_and_hashable() -> None:
         RandomGrayscale(),
         RandomSolarize(100.5, 0.25),
         RandomInvert(0.25),
+        RandomPosterize(5, 0.25),
+        RandomAutocontrast(0.25),
+        RandomEqualize(0.25),
         GaussianBlur((3, 5)),
         RandomErasing(0.3, value=(1, 2, 3)),
         Normalize([0.5], [1]),  # type: ignore[arg-type]

@@ -36,13 +36,16 @@ from greenload.stages import (
     Pad,
     RandomAffine,
     RandomApply,
+    RandomAutocontrast,
     RandomChoice,
     RandomCrop,
+    RandomEqualize,
     RandomErasing,
     RandomGrayscale,
     RandomHorizontalFlip,
     RandomInvert,
     RandomOrder,
+    RandomPosterize,
     RandomResizedCrop,
     RandomRotation,
     RandomSolarize,
@@ -131,6 +134,18 @@ FILTERS: tuple[tuple[Stage, ...], ...] = (
     (GaussianBlur((23, 9), sigma=(0.1, 5.0)),),
 )
 """New values from colours or neighbourhoods."""
+LEVEL_MAPS: tuple[tuple[Stage, ...], ...] = (
+    (RandomPosterize(3, 0.6), RandomSolarize(40, 0.5)),
+    (RandomAutocontrast(0.7),),
+    (RandomPosterize(2, 1.0), RandomAutocontrast(1.0)),
+    (Batch(IMAGES), RandomAutocontrast(0.5), RandomPosterize(5)),
+    (RandomEqualize(0.7), RandomHorizontalFlip()),
+    (Batch(IMAGES), RandomEqualize(0.5), RandomInvert()),
+    (RandomChoice([RandomPosterize(4, 1.0), RandomAutocontrast(1.0), RandomInvert(1.0)]),),
+    (RandomApply(RandomEqualize(1.0)), RandomOrder([RandomAutocontrast(), RandomSolarize(99), RandomEqualize()])),
+    (Batch(IMAGES), RandomChoice([RandomAutocontrast(1.0), RandomEqualize(1.0)])),
+)
+"""uint8's levels to others, bit for bit."""
 SMALL = ("int8", "float16", "bfloat16")
 DTYPES: tuple[tuple[Stage, ...], ...] = (
     (ToDtype("int8", scale=True),),
@@ -276,6 +291,9 @@ def cases() -> tuple[Case, ...]:
         for turn, (height, width) in enumerate(SIZES if stages in (*GEOMETRY, *VALUES) else FEW):
             kind = ("noise", "photo", "steps")[(place + turn) % 3]
             found += [Case(height, width, dtype, stages, kind) for dtype in ("uint8", "float32")]
+    for place, stages in enumerate(LEVEL_MAPS):
+        kinds = (("noise", "photo", "steps")[(place + turn) % 3] for turn in range(len(FEW)))
+        found += [Case(*size, "uint8", stages, kind) for size, kind in zip(FEW, kinds, strict=True)]
     for stages in (*CHOICES, *CONVERSIONS, *CALLS):
         found += [Case(*size, dtype, stages, "noise") for size in FEWEST for dtype in ("uint8", "float32")]
     for stages in (*WHOLE, *RESIZED):

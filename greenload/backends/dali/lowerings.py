@@ -89,6 +89,23 @@ def look_up(primitive: p.LookUp, spec: ImageSpec, image: Node, fed: Mapping[str,
     return merge(changed, others, fed["apply"])
 
 
+def autocontrast(
+    primitive: p.Autocontrast, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target
+) -> Node:
+    """Each value by arithmetic in float64, as a table can't differ from image to image in DALI; for the images that are
+    changed."""
+    from nvidia.dali import math
+
+    chosen, others = split(image, fed["apply"])
+    low = fn.reductions.min(chosen, axes=[0, 1], keep_dims=True, device=target.device)
+    high = fn.reductions.max(chosen, axes=[0, 1], keep_dims=True, device=target.device)
+    several = fn.cast(high > low, dtype=types.FLOAT64, device=target.device)
+    flat = 1.0 - several  # a channel of one value: (v − 0) · 1
+    scale = (several * 255.0 + flat) / (fn.cast(high - low, dtype=types.FLOAT64, device=target.device) + flat)
+    values = math.floor(chosen * scale - low * scale * several)
+    return merge(fn.cast(values, dtype=types.UINT8, device=target.device), others, fed["apply"])
+
+
 def affine(primitive: p.Affine, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """``crop_mirror_normalize``: a tenth of what arithmetic operators cost, and closer to the reference."""
     from nvidia.dali import math
@@ -165,6 +182,7 @@ def rows(gpu: bool) -> tuple[TableRow, ...]:
         TableRow(p.Resize, Lowering(resize_arguments, resize), FILTERED, tolerance=resized),
         TableRow(p.Flip, Lowering(always(_FLIP), flip), _FLIPPED),
         TableRow(p.LookUp, Lowering(always(APPLY), look_up), ("uint8",)),
+        TableRow(p.Autocontrast, Lowering(always(APPLY), autocontrast), ("uint8",)),
         TableRow(p.Affine, Lowering(always(), affine), MOVED, to=MOVED, tolerance=_affine),
         TableRow(p.FlipAffine, Lowering(always(_FLIP), affine), _FLIPPED, to=MOVED, tolerance=_affine),
     )

@@ -157,6 +157,14 @@ def _look_up_steps(primitive: p.LookUp, before: ImageSpec, after: ImageSpec) -> 
     return ((_step(Op.LOOKUP, before, after, table=primitive.table), 1),)
 
 
+def _autocontrast_steps(primitive: p.Autocontrast, before: ImageSpec, after: ImageSpec) -> Steps:
+    return ((_step(Op.AUTOCONTRAST, before, after), 1),)
+
+
+def _equalize_steps(primitive: p.Equalize, before: ImageSpec, after: ImageSpec) -> Steps:
+    return ((_step(Op.EQUALIZE, before, after), 1),)
+
+
 def _affine_steps(primitive: p.Affine, before: ImageSpec, after: ImageSpec) -> Steps:
     count = max(len(primitive.scale), len(primitive.offset))
     scales, offsets = (values * (count // len(values)) for values in (primitive.scale, primitive.offset))
@@ -238,5 +246,7 @@ ROWS = (
     TableRow(p.Blur, Lowering(_blur_steps, _scalar("sigma")), FILTERED, tolerance=_filtered(_BLURRED)),
     TableRow(p.Color, Lowering(_color_steps, _color_params), FILTERED, tolerance=_filtered(_RECOLORED)),
     TableRow(p.LookUp, Lowering(_look_up_steps, _scalar("apply")), ("uint8",)),
+    TableRow(p.Autocontrast, Lowering(_autocontrast_steps, _scalar("apply")), ("uint8",)),
+    TableRow(p.Equalize, Lowering(_equalize_steps, _scalar("apply")), ("uint8",)),
     TableRow(p.Affine, Lowering(_affine_steps, _nothing), DTYPES, to=DTYPES, tolerance=tolerances.affine),
 )

@@ -239,6 +239,30 @@ def look_up(primitive: p.LookUp, spec: ImageSpec) -> Apply:
     return apply
 
 
+def image_ops(name: str) -> Callable[[p.Primitive, ImageSpec], Apply]:
+    """A function of ``PIL.ImageOps``; channel by channel where there are other than 1 or 3."""
+
+    def build(primitive: p.Primitive, spec: ImageSpec) -> Apply:
+        from PIL import Image, ImageOps
+
+        change = getattr(ImageOps, name)
+
+        def apply(pixels: Pixels, row: ImageParams, out: Values | None) -> Pixels:
+            if not row["apply"]:
+                return pixels
+            if spec.shape[-1] in (1, 3):
+                return change(as_image(pixels))
+            array = as_array(pixels)
+            done = np.empty(array.shape, np.uint8) if out is None else out
+            for channel in range(array.shape[2]):
+                done[..., channel] = change(Image.fromarray(np.ascontiguousarray(array[..., channel])))
+            return done
+
+        return apply
+
+    return build
+
+
 def affine(primitive: p.Affine, spec: ImageSpec) -> Apply:
     """In float32; from integers to integers by a table of all 256 results."""
     if spec.dtype in RANGES and primitive.dtype in RANGES:
@@ -300,5 +324,7 @@ ROWS = (
     TableRow(p.Color, Lowering(color, color_params), FILTERED, tolerance=_RECOLORED),
     TableRow(p.Erase, Lowering(erase, given("erase")), NUMPY_DTYPES),
     TableRow(p.LookUp, Lowering(look_up, given("apply")), ("uint8",)),
+    TableRow(p.Autocontrast, Lowering(image_ops("autocontrast"), given("apply")), ("uint8",)),
+    TableRow(p.Equalize, Lowering(image_ops("equalize"), given("apply")), ("uint8",)),
     TableRow(p.Affine, Lowering(affine), NUMPY_DTYPES, to=NUMPY_DTYPES, tolerance=tolerances.affine),
 )

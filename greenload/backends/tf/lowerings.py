@@ -132,6 +132,63 @@ def look_up(primitive: p.LookUp, before: ImageSpec, after: ImageSpec) -> Any:
     return by_params(changed, after)
 
 
+def fitted(table_of: Callable[[Any, Any, Any], Any]) -> Any:
+    """A lowering by tables of each image's and channel's own: a gather from all of them at once.
+
+    Args:
+        table_of: from images ``[n, height, width, channels]``, each value's place among ``count`` in the tables one
+            after another, int32 of the same shape, and ``count``, to the tables, ``[n · channels, 256]``.
+    """
+
+    def mapped(images: Any) -> Any:
+        shape = tf.shape(images)
+        own = tf.range(shape[0] * shape[3]) * 256
+        places = tf.cast(images, tf.int32) + tf.reshape(own, (shape[0], 1, 1, shape[3]))
+        tables = table_of(images, places, shape[0] * shape[3] * 256)
+        return tf.gather(tf.reshape(tf.cast(tables, tf.uint8), [-1]), places)
+
+    def of_batch(images: Any, apply: Any) -> Any:
+        rows = tf.where(apply)
+        return tf.tensor_scatter_nd_update(images, rows, mapped(tf.gather_nd(images, rows)))
+
+    def lower(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Any:
+        def changed(image: Any, params: dict[str, Any]) -> Any:
+            apply = params["apply"]
+            if before.batched:
+                return tf.cond(tf.reduce_any(apply), lambda: of_batch(image, apply), lambda: image)
+            return tf.cond(apply, lambda: mapped(image[tf.newaxis])[0], lambda: image)
+
+        return by_params(changed, after)
+
+    return lower
+
+
+def autocontrast_tables(images: Any, places: Any, count: Any) -> Any:
+    """From each channel's range to 0 … 255, in float64 and cut."""
+    low, high = (
+        tf.reshape(tf.cast(reduce(images, axis=(1, 2)), tf.float64), (-1, 1))
+        for reduce in (tf.reduce_min, tf.reduce_max)
+    )
+    levels = tf.range(256, dtype=tf.float64)
+    several = high > low
+    scale = 255.0 / tf.where(several, high - low, tf.ones_like(low))
+    return tf.where(several, tf.clip_by_value(levels * scale - low * scale, 0.0, 255.0), levels)
+
+
+def equalize_tables(images: Any, places: Any, count: Any) -> Any:
+    """By how many of each channel's values are below a level."""
+    counts = tf.raw_ops.DenseBincount(
+        input=tf.reshape(places, [-1]), size=count, weights=tf.zeros(0, tf.int32), binary_output=False
+    )
+    counts = tf.reshape(counts, (-1, 256))
+    up_to = tf.cumsum(counts, axis=1)
+    total = up_to[:, -1:]
+    largest = tf.reduce_sum(tf.where(up_to == total, counts, tf.zeros_like(counts)), axis=1, keepdims=True)
+    step = (total - largest) // 255
+    tables = tf.minimum((step // 2 + up_to - counts) // tf.maximum(step, 1), 255)
+    return tf.where(step > 0, tables, tf.range(256))
+
+
 def affine(primitive: p.Affine, before: ImageSpec, after: ImageSpec) -> Any:
     """In float32, whatever enters and leaves."""
 
@@ -163,5 +220,7 @@ ROWS = (
     TableRow(p.Resize, resize, FILTERED, tolerance=_RESIZED),
     TableRow(p.Flip, flip, DTYPES),
     TableRow(p.LookUp, look_up, ("uint8",)),
+    TableRow(p.Autocontrast, fitted(autocontrast_tables), ("uint8",)),
+    TableRow(p.Equalize, fitted(equalize_tables), ("uint8",)),
     TableRow(p.Affine, affine, DTYPES, tolerance=tolerances.affine),
 )

@@ -254,6 +254,27 @@ def test_colours_and_tables() -> None:
         assert levels(run([step], values, values.shape, matrix), reference.recolor(values, matrix))[0] <= 2e-7
 
 
+@pytest.mark.parametrize("op", [Op.AUTOCONTRAST, Op.EQUALIZE])
+def test_tables_of_an_image_are_pillows(op: Op) -> None:
+    image_module, image_ops = pytest.importorskip("PIL.Image"), pytest.importorskip("PIL.ImageOps")
+    change = {Op.AUTOCONTRAST: image_ops.autocontrast, Op.EQUALIZE: image_ops.equalize}[op]
+    random = np.random.default_rng(5)
+    for channels in (1, 2, 3, 4, 5, 49):
+        for height, width in (*SIZES, (1, 1), (1, 15), (3, 16), (2, 17), (1, 510)):
+            # Each channel in a range of its own: extremes lie anywhere, in vectors and behind them.
+            low = random.integers(0, 200, channels)
+            span = random.integers(1, 56, channels)
+            image = (low + random.random((height, width, channels)) ** 3 * span).astype(np.uint8)
+            planes = [image_module.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(image, 2, 0)]
+            mapped = np.stack([np.asarray(change(plane)) for plane in planes], axis=-1)
+            program = Program([KernelStep(op, column=0), KernelStep(Op.FLIP, column=0)], 1)
+            for drawn, expected in ((1, mapped[:, ::-1]), (0, image)):
+                out = np.empty_like(image)
+                assert not program.run([image], np.full((1, 1), float(drawn)), [out])
+                assert np.array_equal(out, expected), (channels, height, width)
+            assert program.counters()[0].images == 1  # the image that wasn't drawn cost nothing
+
+
 @pytest.mark.parametrize("before", library.DTYPES)
 @pytest.mark.parametrize("after", library.DTYPES)
 @pytest.mark.parametrize("numbers", [(1.0, 0.0), (1 / 255, 0.0), (127 / 255, -3.5), (300.0, 7.0), (1, 2, 3, 4, 5, 6.5)])
@@ -506,6 +527,9 @@ BAD_STEPS = (
     [KernelStep(Op.WARP, column=0, dtype_in="int8", dtype_out="int8", numbers=(0.0,))],
     [KernelStep(Op.AFFINE, numbers=(1.0,))],
     [KernelStep(Op.LOOKUP, column=0)],
+    [KernelStep(Op.AUTOCONTRAST, column=-1)],
+    [KernelStep(Op.AUTOCONTRAST, column=0, dtype_in="int8", dtype_out="int8")],
+    [KernelStep(Op.EQUALIZE, column=0, dtype_in="float32", dtype_out="float32")],
     [KernelStep(Op.FLIP, column=0), KernelStep(Op.FLIP, column=0, dtype_in="float32", dtype_out="float32")],
 )
 

@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-#define GL_ABI 11         /* raised with every change of this file; the Python side checks it */
+#define GL_ABI 12         /* raised with every change of this file; the Python side checks it */
 #define GL_REASON 256     /* bytes of a reason, its zero included */
 #define GL_NAME 96        /* bytes of a counter's name, its zero included */
 
@@ -32,6 +32,8 @@ enum gl_op {
   GL_BLUR = 10,   /* params [sigma]; height × width taps */
   GL_ERASE = 11,  /* params [top, left, height, width], nothing where height is 0; `numbers` one a channel or one */
   GL_AFFINE = 12, /* no params; `numbers` [scales …, offsets …], half of `count` each, one a channel or one for all */
+  GL_AUTOCONTRAST = 13, /* params [0 or 1] */
+  GL_EQUALIZE = 14,     /* params [0 or 1] */
 };
 
 enum gl_flag { GL_WINDOW = 1, GL_ANTIALIAS = 2, GL_VERTICAL = 4, GL_MAYBE = 8 };

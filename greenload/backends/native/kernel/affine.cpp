@@ -75,6 +75,10 @@ void convert(const Image& in, const Image& out, const std::vector<double>& scale
 
 }  // namespace
 
+void look_up(const Image& in, const uint8_t* tables, int count, const Image& out) {
+  look_up_values<uint8_t>(in, out, tables, count);
+}
+
 Affine::Affine(const double* numbers, int count, int32_t dtype_in, int32_t dtype_out)
     : dtype_in_(dtype_in),
       dtype_out_(dtype_out),
@@ -102,7 +106,7 @@ Affine::Affine(const double* numbers, int count, int32_t dtype_in, int32_t dtype
 
 void Affine::by_table(const Image& in, const Image& out) const {
   if (item_bytes(dtype_out_) == 1) {
-    return look_up_values<uint8_t>(in, out, table_.data(), channels());
+    return look_up(in, table_.data(), channels(), out);
   }
   look_up_values<uint16_t>(in, out, table_.data(), channels());
 }

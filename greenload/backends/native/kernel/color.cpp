@@ -53,14 +53,4 @@ void recolor(const Image& in, const double* matrix, const Image& out) {
   }
 }
 
-void look_up(const Image& in, const uint8_t* table, const Image& out) {
-  for (int64_t y = 0; y < in.height; y++) {
-    const uint8_t* from = in.row(y);
-    uint8_t* to = out.row(y);
-    for (int64_t i = 0; i < in.row_values(); i++) {
-      to[i] = table[from[i]];
-    }
-  }
-}
-
 }  // namespace greenload

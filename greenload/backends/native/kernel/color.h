@@ -10,8 +10,9 @@ namespace greenload {
 // image.
 void recolor(const Image& in, const double* matrix, const Image& out);
 
-// table[v] for each value. In place where `out` is the image.
-void look_up(const Image& in, const uint8_t* table, const Image& out);
+// tables[c][v] for each value of channel c; `count` tables of 256 levels, one a channel or one for all. In place where
+// `out` is the image.
+void look_up(const Image& in, const uint8_t* tables, int count, const Image& out);
 
 // x · scale + offset per channel, then to a dtype.
 class Affine {

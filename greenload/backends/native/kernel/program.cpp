@@ -20,7 +20,9 @@ int params_of(const gl_step& step) {
     case GL_TURN:
     case GL_FLIP:
     case GL_LOOKUP:
-    case GL_BLUR: return 1;
+    case GL_BLUR:
+    case GL_AUTOCONTRAST:
+    case GL_EQUALIZE: return 1;
     case GL_CROP:
     case GL_ERASE: return 4;
     case GL_PAD: return step.height ? 2 : 4;
@@ -38,7 +40,7 @@ void check_dtypes(const gl_step& step) {
     }
   }
   bool fits = step.op == GL_AFFINE || step.dtype_in == step.dtype_out;
-  if (step.op == GL_DECODE || step.op == GL_LOOKUP) {
+  if (step.op == GL_DECODE || step.op == GL_LOOKUP || step.op == GL_AUTOCONTRAST || step.op == GL_EQUALIZE) {
     fits = fits && step.dtype_out == GL_UINT8;
   }
   if (step.op == GL_RESIZE || step.op == GL_WARP || step.op == GL_COLOR || step.op == GL_BLUR) {
@@ -69,7 +71,7 @@ void check_numbers(const gl_step& step) {
 }
 
 void check(const gl_step& step, int32_t columns) {
-  if (step.op < GL_DECODE || step.op > GL_AFFINE) {
+  if (step.op < GL_DECODE || step.op > GL_EQUALIZE) {
     fail(GL_BAD_CALL, "no op %d", step.op);
   }
   check_dtypes(step);
@@ -99,6 +101,8 @@ bool Step::in_place() const {
     case GL_FLIP:
     case GL_COLOR:
     case GL_LOOKUP:
+    case GL_AUTOCONTRAST:
+    case GL_EQUALIZE:
     case GL_ERASE: return true;
     case GL_AFFINE: return item_bytes(given.dtype_in) == item_bytes(given.dtype_out);
     default: return false;

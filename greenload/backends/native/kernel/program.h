@@ -35,7 +35,7 @@ struct Scratch {
   Decoder decoder;
   Resizer resizer;
   Blur blur;
-  Buffer between[2], pixel;
+  Buffer between[2], pixel, tables;
 };
 
 // Things that threads take for a while, as many as were in use at a time. The lock is only tried: a process that was

@@ -6,6 +6,7 @@
 
 #include "failure.h"
 #include "geometry.h"
+#include "levels.h"
 #include "probe.h"
 #include "program.h"
 #include "values.h"
@@ -92,7 +93,9 @@ class Run {
     const gl_step& step = steps_[k].given;
     switch (step.op) {
       case GL_FLIP:
-      case GL_LOOKUP: return params(k)[0] == 0.0;
+      case GL_LOOKUP:
+      case GL_AUTOCONTRAST:
+      case GL_EQUALIZE: return params(k)[0] == 0.0;
       case GL_COLOR: return (step.flags & GL_MAYBE) && params(k)[12] == 0.0;
       case GL_ERASE: return params(k)[2] == 0.0;
       case GL_TURN: return params(k)[0] == 1.0;
@@ -222,7 +225,9 @@ class Run {
         });
         break;
       case GL_COLOR: change(k, [&](const Image& to) { recolor(image_, params(k), to); }); break;
-      case GL_LOOKUP: change(k, [&](const Image& to) { look_up(image_, step.table.data(), to); }); break;
+      case GL_LOOKUP: change(k, [&](const Image& to) { look_up(image_, step.table.data(), 1, to); }); break;
+      case GL_AUTOCONTRAST: fit(k, autocontrast_tables(image_, scratch_.tables)); break;
+      case GL_EQUALIZE: fit(k, equalize_tables(image_, scratch_.tables)); break;
       case GL_AFFINE: affine(k); break;
     }
     return k;
@@ -242,6 +247,11 @@ class Run {
     Image result = target_in_place(k);
     work(result);
     image_ = result;
+  }
+
+  // A look-up in tables that are made from the image.
+  void fit(size_t k, const uint8_t* tables) {
+    change(k, [&](const Image& to) { look_up(image_, tables, image_.channels, to); });
   }
 
   void turn(size_t k) {
