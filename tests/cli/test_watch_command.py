@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from burning import environment, wait_for
+from watching import WATCH, rows, run
 
 from greenload.backends import registry
 from greenload.backends.native import op
 from greenload.cli.watch import split_arguments
 
-WATCH = (sys.executable, "-m", "greenload", "watch")
 NO_TENSORFLOW = "greenload: the script imports no TensorFlow, so that there is no dataset to watch\n"
 SCRIPTS = {
     "what it sees": """
@@ -43,12 +41,6 @@ atexit.register(print, "last")
 }
 SILENT = {"terminated", "at once"}
 """They end so that nothing can be said."""
-
-
-def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A command's status and output."""
-    given = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run(command, cwd=cwd, env=given, input="input", capture_output=True, text=True, timeout=200)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -143,11 +135,6 @@ print(list(tf.data.Dataset.range(2).batch(2)))
 if sys.argv[1:] == ["fail"]:
     for _ in tf.data.Dataset.range(2).map(lambda x: tf.io.decode_png(tf.as_string(x))): pass
 """
-
-
-def rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The steps of all datasets by name."""
-    return {step["name"]: step for dataset in report["datasets"] for step in dataset["steps"]}
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,10 +16,10 @@ from greenload.errors import UsageError
 from greenload.profiling.in_place.all_functions import AllFunctions, ClockedFunction
 from greenload.profiling.in_place.clocks import steps_before, watched_before
 from greenload.profiling.in_place.definitions import definition_of
-from greenload.profiling.in_place.flow import samples_of
+from greenload.profiling.in_place.flow import SampleCount, samples_of
 from greenload.profiling.in_place.inner import called_functions
-from greenload.profiling.in_place.kinds import TENSORFLOW, Kind, Step, steps_together, watched_kinds
-from greenload.profiling.in_place.pipelines import PlanRows, rows_in_process
+from greenload.profiling.in_place.kinds import TENSORFLOW, Kind, Step, own_clocks, steps_together, watched_kinds
+from greenload.profiling.in_place.pipelines import PlanRows, rows_of_loaded
 from greenload.profiling.in_place.publishing import publish
 from greenload.profiling.in_place.unclocked import stripped, without_clocks
 from greenload.profiling.in_place.watched import Watched
@@ -27,7 +28,6 @@ from greenload.profiling.tfdata.names import GREENLOAD, installed, numbered_name
 from greenload.profiling.tfdata.units import sample_unit
 from greenload.profiling.tfdata.walk import walk
 from greenload.system.frameworks import tf
-from greenload.system.work import Work
 from greenload.text import error_line
 
 _ELSEWHERE: Mapping[str, str] = {
@@ -85,6 +85,8 @@ class Iterated:
         """Functions in datasets that the script watches itself, by the number of their clock."""
         self._own: dict[int, Watched] = {}
         """Of datasets that the script watches itself."""
+        self._first_kind: dict[ClockedFunction, Kind] = {}
+        """Where a function was seen first."""
         self._kept: Sequence[Watched] = ()
         """Holds what others may follow, while the process runs."""
 
@@ -118,7 +120,8 @@ class Iterated:
         The last are functions that were called though nobody saw their datasets iterated.
         """
         with self._lock:
-            groups, own = watched_kinds(list(self._kinds.values()), final=True), self._own.values()
+            own = self._own.values()
+            groups = watched_kinds(list(self._kinds.values()), own, final=True)
             parts = {part for one in (*groups, *own) for part in one.includes}
             found = [*groups, *(one for one in own if one not in parts)]
             seen = {function for kind in self._kinds.values() for function in kind.functions()}
@@ -136,11 +139,15 @@ class Iterated:
         with self._lock:
             own, kind = getattr(dataset, "watched", None), self._of_dataset.get(dataset)
             if kind is None and isinstance(own, Watched):
-                self._own[own.number] = own
-                publish()
+                if own.number not in self._own:
+                    self._own[own.number] = own
+                    self._publish()
                 return
             if kind is None:
                 kind = self._of_dataset[dataset] = self._kind(dataset)
+            elif isinstance(own, Watched) and own not in kind.includes:  # since it was iterated first
+                kind.includes = (*kind.includes, own)
+                self._publish()
             kind.iterations += 1
 
     def _kind(self, dataset: Any) -> Kind:
@@ -168,13 +175,21 @@ class Iterated:
         kind = self._kinds.setdefault(structure, Kind(place, caller, {step: [] for step in steps}, unwatched, *counted))
         kind.datasets += 1
         kind.includes = tuple(dict.fromkeys([*kind.includes, *([] if root is None else _own_in(root))]))
+        shared = False
         for step, functions in steps.items():
             known = kind.steps.setdefault(step, [])
-            known += [function for function in functions if function not in known]
-        if (new or loads) and kind.steps:
-            self._kept = watched_kinds(list(self._kinds.values()))
-            publish()
+            known += (added := [function for function in functions if function not in known])
+            shared |= bool(own_clocks(added)) or any(
+                self._first_kind.setdefault(one, kind) is not kind for one in added
+            )
+        if (new or shared) and kind.steps:
+            self._publish()
         return kind
+
+    def _publish(self) -> None:
+        """Tell what there is by now, each function's work in one row."""
+        self._kept = watched_kinds(list(self._kinds.values()), self._own.values())
+        publish()
 
     def _with_loads(self, root: Node) -> tuple[Node, dict[Node, _Load]]:
         """A tree whose datasets of ``load`` are a node each, and these."""
@@ -185,7 +200,7 @@ class Iterated:
             if loaded is None:
                 return replace(node, inputs=tuple(map(changed, node.inputs)))
             one = replace(node, kind=_LOAD, inputs=(), looked=(), hidden=True)
-            loads[one] = self._loads.get(node.dataset) or _Load.of(_rows_of(node.dataset))
+            loads[one] = self._loads.get(node.dataset) or _Load.of(rows_of_loaded(node.dataset.greenload_loaded))
             self._loads[node.dataset] = loads[one]
             return one
 
@@ -196,7 +211,8 @@ class Iterated:
         for node in watched_before(root):
             for _, step in steps_before(node):
                 function = ClockedFunction(step, step.name, step.where, "", step.note)
-                self._own_functions.setdefault(step.clock, function)
+                for clock in step.clocks:
+                    self._own_functions.setdefault(clock, function)
 
     def _root(self, dataset: Any, place: str, unwatched: dict[str, str]) -> Node | None:
         # A loop in a tf.function puts its own nodes behind the user's dataset.
@@ -220,13 +236,6 @@ def _structure(root: Node, loads: Mapping[Node, _Load]) -> tuple[Any, ...]:
     return nodes, *((step.name, step.kind) for load in loads.values() for step in load.rows.steps)
 
 
-def _rows_of(dataset: Any) -> PlanRows:
-    """Rows of a dataset of ``load``: those that it has where the script watches it."""
-    if isinstance(own := getattr(dataset, "watched", None), Watched):
-        return PlanRows(own.steps, own.unwatched, own.samples)
-    return rows_in_process(dataset.greenload_loaded)
-
-
 def _own_in(root: Node) -> list[Watched]:
     """What the script itself watches in a dataset."""
     found = [getattr(node.dataset, "watched", None) for node in root.nodes() if node.kind in ("watched", _LOAD)]
@@ -240,7 +249,7 @@ def _steps_of(
     found, steps = _functions_of(root, functions), []
     for watched in watched_before(root):  # whose functions have its clocks
         found = {node: called for node, called in found.items() if node not in set(watched.nodes())}
-        found |= {node: [own[step.clock]] for node, step in steps_before(watched)}
+        found |= {node: [own[clock] for clock in step.clocks] for node, step in steps_before(watched)}
     for node in root.nodes():
         if node in loads:
             load = loads[node]
@@ -255,10 +264,13 @@ def _steps_of(
 
 def _counted(
     root: Node, steps: Sequence[tuple[Node, Step, list[ClockedFunction]]], loads: Mapping[Node, _Load]
-) -> tuple[Callable[[Mapping[str, Work]], float | None] | None, str]:
+) -> tuple[SampleCount | None, str]:
     """What counts the samples of a dataset, and what a sample is."""
     if len(loads) != 1:
-        return samples_of(root, {node: name for node, (name, *_), _ in steps}), sample_unit(root).name
+        places = Counter(id(node.dataset) for node in root.nodes() if node.inner is None)
+        held = {node: node.dataset if node.inner is None else node.inner.outer for node, _, _ in steps}
+        telling = {node: name for node, (name, *_), _ in steps if places[id(held[node])] == 1}
+        return samples_of(root, telling), sample_unit(root).name
     [(node, load)] = loads.items()
     unchanged = [name for one, (name, *_), _ in steps if one is node] == [step.name for step in load.rows.steps]
     return (load.rows.samples if unchanged else None), "row"

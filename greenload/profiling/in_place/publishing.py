@@ -124,6 +124,7 @@ class _Teller:
             watched.read(),
             watched.unwatched,
             buffers.to_dict(),
+            tuple(watched.telling),
         )
 
     def start_meters(self) -> None:
