@@ -59,6 +59,18 @@ def test_without_standard_error_standard_output_stays_the_scripts_own(tmp_path: 
     assert (watched.returncode, watched.stdout) == (0, "mine\n")
 
 
+@pytest.mark.parametrize("status", [0, 3])
+def test_without_tensorflow_the_files_say_that_nothing_was_iterated(status: int, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(f"import sys, time\ntime.sleep(0.1)\nsys.exit({status})")
+    watched = run(*WATCH, "--json", "watch.json", "--out", "table.txt", "script.py", cwd=tmp_path)
+    assert (watched.returncode, watched.stdout, watched.stderr) == (status, "", "")
+    report = json.loads((tmp_path / "watch.json").read_text())
+    assert report["format"] == "greenload.watch/1" and report["datasets"] == []
+    assert report["notes"] == ["the script imports no TensorFlow, so that there is no dataset to watch"]
+    assert 0.1 < report["wall_s"] < 100 and 0 <= report["cpu_s"] < report["wall_s"]
+    assert (tmp_path / "table.txt").read_text() == NO_TENSORFLOW
+
+
 def test_a_module_is_as_under_python(tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__main__.py").write_text(

@@ -46,6 +46,19 @@ print(len(list(tf.data.Dataset.zip(a, a))), len(list(a)))
 print(len(list(b)), len(list(gl.watch(b))), len(list(gl.watch(b))))
 print(len(list(c)), len(list(gl.watch(c.map(half)))), len(list(gl.watch(c))))
 """
+ITERATED = """
+import sys, threading
+import greenload as gl
+folder, backend = sys.argv[1:]
+stages = gl.Decode(), gl.Resize((32, 32)), gl.Batch(8)
+plan = gl.make_plan(gl.Pipeline(gl.ImageFolder(folder), *stages), backend, threads=2)
+for epoch in range(2):
+    print(sum(len(labels) for _, labels in gl.iterate(plan)))
+with gl.watch(gl.iterate(plan)) as batches: print(sum(len(labels) for _, labels in batches))
+del batches
+print([thread.name for thread in threading.enumerate() if "greenload" not in thread.name])
+print("tensorflow" in sys.modules)
+"""
 Seen = list[tuple[float | None, dict[str, int], list[str]]]
 
 
@@ -91,3 +104,16 @@ def test_a_pipeline_is_counted_once_however_often_it_is_watched(sample_folder: P
         (None, 3 * 48, []),
     ]
     assert seen[3:] == [(None, {"half": 6}, sorted(names))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["native", "pillow"])
+def test_batches_of_iterate_have_rows_in_a_process_without_tensorflow(
+    sample_folder: Path, tmp_path: Path, backend: str
+) -> None:
+    if not registry.get(backend).availability().usable:
+        pytest.skip(f"{backend} can't be used here")
+    said, seen = watched(ITERATED, tmp_path, str(sample_folder), backend)
+    assert said.split("\n") == [*["48"] * 3, "['MainThread']", "False", ""]
+    whole = {name: sum(calls.get(name, 0) for _, calls, _ in seen) for name in seen[0][1]}
+    assert {"draws", "Read", "Resize"} < set(whole) and set(whole.values()) == {3 * 48}

@@ -13,16 +13,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from greenload.errors import UsageError
+from greenload.loading.iterate import Batches
 from greenload.profiling.in_place.all_functions import AllFunctions, ClockedFunction
 from greenload.profiling.in_place.clocks import steps_before, watched_before
 from greenload.profiling.in_place.definitions import definition_of
 from greenload.profiling.in_place.flow import SampleCount, samples_of
 from greenload.profiling.in_place.inner import called_functions
 from greenload.profiling.in_place.kinds import TENSORFLOW, Kind, Step, own_clocks, steps_together, watched_kinds
-from greenload.profiling.in_place.pipelines import PlanRows, rows_of_loaded
+from greenload.profiling.in_place.pipelines import PlanRows, rows_of_batches, rows_of_loaded
 from greenload.profiling.in_place.publishing import publish
 from greenload.profiling.in_place.unclocked import stripped, without_clocks
-from greenload.profiling.in_place.watched import Watched
+from greenload.profiling.in_place.watched import Watched, WatchedStep
 from greenload.profiling.tfdata.graph import DALI_NODE, Node, function_wrappers
 from greenload.profiling.tfdata.names import GREENLOAD, installed, numbered_names
 from greenload.profiling.tfdata.units import sample_unit
@@ -59,10 +60,6 @@ class _Load:
     functions: Sequence[ClockedFunction]
     """Of its rows."""
 
-    @classmethod
-    def of(cls, rows: PlanRows) -> _Load:
-        return cls(rows, [ClockedFunction(step, step.name, "", "", step.note) for step in rows.steps])
-
 
 @dataclass
 class Iterated:
@@ -81,8 +78,8 @@ class Iterated:
         self._kinds: dict[Any, Kind] = {}
         self._of_dataset: weakref.WeakKeyDictionary[Any, Kind] = weakref.WeakKeyDictionary()
         self._loads: weakref.WeakKeyDictionary[Any, _Load] = weakref.WeakKeyDictionary()
-        self._own_functions: dict[int, ClockedFunction] = {}
-        """Functions in datasets that the script watches itself, by the number of their clock."""
+        self._own_functions: dict[frozenset[int], ClockedFunction] = {}
+        """What stands for steps with clocks of their own, by these: watched by the script, or of ``load``."""
         self._own: dict[int, Watched] = {}
         """Of datasets that the script watches itself."""
         self._first_kind: dict[ClockedFunction, Kind] = {}
@@ -151,8 +148,7 @@ class Iterated:
             kind.iterations += 1
 
     def _kind(self, dataset: Any) -> Kind:
-        place, caller, *_ = [*itertools.islice(_user_lines(), 2), "", ""]
-        place = place or _INSTALLED
+        place, caller = _place_and_caller()
         steps: dict[Step, list[ClockedFunction]] = {}
         unwatched: dict[str, str] = {}
         root, loads = self._root(dataset, place, unwatched), dict[Node, _Load]()
@@ -171,10 +167,42 @@ class Iterated:
             if not steps and not unwatched:
                 unwatched[place] = _SYMBOLIC if "VariantDataset" in kinds else _NO_FUNCTION
         structure = (place, () if root is None else _structure(root, loads))
+        own = [] if root is None else _own_in(root)
+        return self._known(structure, Kind(place, caller, {}, unwatched, *counted), steps, own)
+
+    def note_batches(self, batches: Batches) -> None:
+        """Take down batches of ``iterate``; those of tf.data are seen as its dataset is."""
+        try:
+            if batches.loaded is None:
+                with self._lock:
+                    self._note_batches(batches)
+        except Exception as error:  # the script doesn't depend on it
+            self.failures.setdefault(_place(), f"its steps can't be named: {error_line(error)}")
+
+    def _note_batches(self, batches: Batches) -> None:
+        place, caller = _place_and_caller()
+        load = self._load(rows_of_batches(batches))
+        steps = {
+            (one.name, one.kind, one.where, ""): [own] for one, own in zip(load.rows.steps, load.functions, strict=True)
+        }
+        kind = Kind(place, caller, {}, dict(load.rows.unwatched), load.rows.samples, "row")
+        self._known((place, *steps), kind, steps, []).iterations += 1
+
+    def _known(
+        self, structure: Any, kind: Kind, steps: Mapping[Step, list[ClockedFunction]], own: Sequence[Watched]
+    ) -> Kind:
+        """The kind of a dataset that is seen for the first time: one that is known has its functions, too.
+
+        Args:
+            structure: what all datasets of the kind have in common.
+            kind: as it is if it is new, without steps.
+            steps: of the dataset.
+            own: what the script itself watches in it.
+        """
         new = structure not in self._kinds
-        kind = self._kinds.setdefault(structure, Kind(place, caller, {step: [] for step in steps}, unwatched, *counted))
+        kind = self._kinds.setdefault(structure, kind)
         kind.datasets += 1
-        kind.includes = tuple(dict.fromkeys([*kind.includes, *([] if root is None else _own_in(root))]))
+        kind.includes = tuple(dict.fromkeys([*kind.includes, *own]))
         shared = False
         for step, functions in steps.items():
             known = kind.steps.setdefault(step, [])
@@ -200,19 +228,25 @@ class Iterated:
             if loaded is None:
                 return replace(node, inputs=tuple(map(changed, node.inputs)))
             one = replace(node, kind=_LOAD, inputs=(), looked=(), hidden=True)
-            loads[one] = self._loads.get(node.dataset) or _Load.of(rows_of_loaded(node.dataset.greenload_loaded))
+            loads[one] = self._loads.get(node.dataset) or self._load(rows_of_loaded(node.dataset.greenload_loaded))
             self._loads[node.dataset] = loads[one]
             return one
 
         return changed(root), loads
 
+    def _load(self, rows: PlanRows) -> _Load:
+        return _Load(rows, [self._function_of(step) for step in rows.steps])
+
+    def _function_of(self, step: WatchedStep) -> ClockedFunction:
+        """A step with clocks of its own in place of a function: one, wherever it is met."""
+        function = ClockedFunction(step, step.name, step.where, "", step.note)
+        return self._own_functions.setdefault(step.clocks, function)
+
     def _note_own(self, root: Node) -> None:
         """Take down the steps of what the script itself watches in a dataset."""
         for node in watched_before(root):
             for _, step in steps_before(node):
-                function = ClockedFunction(step, step.name, step.where, "", step.note)
-                for clock in step.clocks:
-                    self._own_functions.setdefault(clock, function)
+                self._function_of(step)
 
     def _root(self, dataset: Any, place: str, unwatched: dict[str, str]) -> Node | None:
         # A loop in a tf.function puts its own nodes behind the user's dataset.
@@ -243,13 +277,13 @@ def _own_in(root: Node) -> list[Watched]:
 
 
 def _steps_of(
-    root: Node, functions: AllFunctions, loads: Mapping[Node, _Load], own: Mapping[int, ClockedFunction]
+    root: Node, functions: AllFunctions, loads: Mapping[Node, _Load], own: Mapping[frozenset[int], ClockedFunction]
 ) -> list[tuple[Node, Step, list[ClockedFunction]]]:
     """What has clocks in a dataset, as steps, each with its functions."""
     found, steps = _functions_of(root, functions), []
     for watched in watched_before(root):  # whose functions have its clocks
         found = {node: called for node, called in found.items() if node not in set(watched.nodes())}
-        found |= {node: [own[clock] for clock in step.clocks] for node, step in steps_before(watched)}
+        found |= {node: [own[step.clocks]] for node, step in steps_before(watched)}
     for node in root.nodes():
         if node in loads:
             load = loads[node]
@@ -304,6 +338,12 @@ def _clocked_functions(definition: Any, functions: AllFunctions) -> Iterator[tup
 def _place() -> str:
     """``"train.py:31"``: the innermost line that runs now and isn't an installed package's."""
     return next(_user_lines(), _INSTALLED)
+
+
+def _place_and_caller() -> tuple[str, str]:
+    """That line, and the one that called its function; empty for none."""
+    place, caller, *_ = [*itertools.islice(_user_lines(), 2), "", ""]
+    return place or _INSTALLED, caller
 
 
 def _is_load() -> bool:

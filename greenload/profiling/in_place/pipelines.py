@@ -37,7 +37,7 @@ class PlanRows:
 
 
 _rows_of: weakref.WeakKeyDictionary[Any, PlanRows] = weakref.WeakKeyDictionary()
-"""Of what was asked for, by the builder of a dataset: a step is one, whoever reads its clock."""
+"""Of what was asked for, by the builder of a dataset, or by batches: a step is one, whoever reads its clock."""
 
 
 def rows_of_loaded(loaded: Loaded, why: str = _CLUSTER) -> PlanRows:
@@ -51,6 +51,16 @@ def rows_of_loaded(loaded: Loaded, why: str = _CLUSTER) -> PlanRows:
     if builder not in _rows_of:
         _rows_of[builder] = _rows(builder.plan, loaded.step_clocks, "" if builder.has_clocks else why)
     return _rows_of[builder]
+
+
+def rows_of_batches(batches: Batches) -> PlanRows:
+    """Rows of batches of ``iterate``. Where tf.data works on pixels their clocks begin now, if there are none yet."""
+    clocks, why = _clocks_of(batches.step_clocks)
+    if batches.loaded is not None and not why:
+        return rows_of_loaded(batches.loaded)
+    if batches not in _rows_of:
+        _rows_of[batches] = _rows(batches.plan, clocks, why)
+    return _rows_of[batches]
 
 
 def watched_pipeline(data: Any, name: str) -> Any:
@@ -67,7 +77,7 @@ def watched_pipeline(data: Any, name: str) -> Any:
     if isinstance(getattr(data, "watched", None), Watched):
         return data
     if isinstance(data, Batches):
-        data.watched = _watched(_rows(data.plan, *_clocks_of(data.step_clocks)), name)
+        data.watched = _watched(rows_of_batches(data), name)
         return data
     loaded: Loaded | None = getattr(data, "greenload_loaded", None)
     if loaded is None:
@@ -133,9 +143,7 @@ def _rows(plan: Plan, clocks: Sequence[StepClock], why: str) -> PlanRows:
         clocks: in the order of the data.
         why: other steps have none; empty where that follows from what they are.
     """
-    steps = tuple(
-        WatchedStep(clock.name, clock.kind, clock.read, note=clock.note, estimates=clock.estimates) for clock in clocks
-    )
+    steps = tuple(map(_step, clocks))
     seen = {clock.name for clock in clocks}
     seen |= {step.name for segment in plan.segments if segment_name(segment) in seen for step in segment.steps}
     unwatched = {
@@ -144,6 +152,17 @@ def _rows(plan: Plan, clocks: Sequence[StepClock], why: str) -> PlanRows:
         if step.name not in seen
     }
     return PlanRows(steps, unwatched, _samples(clocks))
+
+
+def _step(clock: StepClock) -> WatchedStep:
+    """A step; one whose counter others read, too, has their clocks."""
+    step = WatchedStep(clock.name, clock.kind, clock.read, note=clock.note, estimates=clock.estimates)
+    shared = _shared.setdefault(clock.counter, step.clocks) if clock.counter else step.clocks
+    return replace(step, clocks=shared)
+
+
+_shared: dict[str, frozenset[int]] = {}
+"""The clocks of counters that several plans' steps read."""
 
 
 def _samples(clocks: Sequence[StepClock]) -> SampleCount | None:

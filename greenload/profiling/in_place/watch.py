@@ -66,7 +66,7 @@ def watch(dataset: Data) -> Data:
     """
     if isinstance(getattr(dataset, "watched", None), Watched):
         return dataset
-    if isinstance(dataset, tf.data.Dataset) and (known := _made_of.get(dataset, lambda: None)()) is not None:
+    if (known := _made_of_before(dataset)) is not None:
         return known  # type: ignore[no-any-return]
     name = _place_of_call()
     if (pipeline := watched_pipeline(dataset, name)) is not None:
@@ -87,6 +87,14 @@ def _remembered(dataset: Any, made: Any) -> Any:
     if made is not dataset:
         _made_of[dataset] = weakref.ref(made)
     return made
+
+
+def _made_of_before(dataset: Any) -> Any:
+    try:
+        made = _made_of.get(dataset)
+    except TypeError:  # anything may be given
+        return None
+    return None if made is None else made()
 
 
 _made_of: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
