@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,24 @@ with gl.watch(gl.iterate(plan)) as batches: print(sum(len(labels) for _, labels 
 del batches
 print([thread.name for thread in threading.enumerate() if "greenload" not in thread.name])
 print("tensorflow" in sys.modules)
+"""
+NESTED = """
+import sys
+import greenload as gl
+import tensorflow as tf
+stages = gl.Decode(), gl.RandomResizedCrop(32), gl.Batch(8)
+plan = gl.make_plan(gl.Pipeline(gl.ImageFolder(sys.argv[1]), *stages, seed=5), sys.argv[2], threads=2)
+Range = tf.data.Dataset.range
+def loaded(*_): return gl.load(plan, epochs=1)
+def half(images, labels): return tf.cast(images, tf.float32) / 2, labels
+before, halved = loaded(), loaded().map(half)
+def shown(images, labels): return float(tf.reduce_sum(tf.cast(images, tf.float32))), len(labels)
+def show(dataset): print([shown(*batch) for batch in dataset])
+show(Range(2).flat_map(lambda _: before))
+show(Range(2).interleave(lambda _: halved, cycle_length=1))
+show(Range(2).flat_map(loaded))
+show(Range(3).interleave(lambda _: Range(1).flat_map(loaded).prefetch(1), cycle_length=1))
+show(Range(1).flat_map(tf.function(loaded)))
 """
 Seen = list[tuple[float | None, dict[str, int], list[str]]]
 
@@ -117,3 +136,17 @@ def test_batches_of_iterate_have_rows_in_a_process_without_tensorflow(
     assert said.split("\n") == [*["48"] * 3, "['MainThread']", "False", ""]
     whole = {name: sum(calls.get(name, 0) for _, calls, _ in seen) for name in seen[0][1]}
     assert {"draws", "Read", "Resize"} < set(whole) and set(whole.values()) == {3 * 48}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["native", "tf"])
+def test_pipelines_in_functions_of_datasets_have_their_rows(sample_folder: Path, tmp_path: Path, backend: str) -> None:
+    if not (registry.get(backend).availability().usable and op.usable()):
+        pytest.skip(f"{backend} can't be used here")
+    said, seen = watched(NESTED, tmp_path, str(sample_folder), backend)
+    alone = run(sys.executable, "script.py", str(sample_folder), backend, cwd=tmp_path)
+    assert said == alone.stdout and len(said.splitlines()) == 5
+    counted = [(samples, calls["Read"], calls.get("half")) for samples, calls, _ in seen]
+    assert counted == [(96, 96, None), (96, 96, 12), (96, 96, None), (144, 144, None)]
+    notes = json.loads((tmp_path / "watch.json").read_text())["notes"]
+    assert any("Read" in note and note.endswith(": its dataset is made inside a tf.function") for note in notes)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from greenload.errors import UsageError
+from greenload.loading.dataset import tell_loaded
 from greenload.loading.iterate import Batches
 from greenload.profiling.in_place.all_functions import AllFunctions, ClockedFunction
 from greenload.profiling.in_place.clocks import steps_before, watched_before
@@ -20,6 +21,7 @@ from greenload.profiling.in_place.definitions import definition_of
 from greenload.profiling.in_place.flow import SampleCount, samples_of
 from greenload.profiling.in_place.inner import called_functions
 from greenload.profiling.in_place.kinds import TENSORFLOW, Kind, Step, own_clocks, steps_together, watched_kinds
+from greenload.profiling.in_place.nested import NestedDatasets, branch_inside
 from greenload.profiling.in_place.pipelines import PlanRows, rows_of_batches, rows_of_loaded
 from greenload.profiling.in_place.publishing import publish
 from greenload.profiling.in_place.unclocked import stripped, without_clocks
@@ -75,6 +77,7 @@ class Iterated:
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
+        self._nested = NestedDatasets()
         self._kinds: dict[Any, Kind] = {}
         self._of_dataset: weakref.WeakKeyDictionary[Any, Kind] = weakref.WeakKeyDictionary()
         self._loads: weakref.WeakKeyDictionary[Any, _Load] = weakref.WeakKeyDictionary()
@@ -110,6 +113,8 @@ class Iterated:
             return tf.constant(stripped(graph.numpy())) if hasattr(graph, "numpy") else graph
 
         dataset._apply_debug_options, dataset._as_serialized_graph = noted, as_serialized_graph
+        self._nested.patch(dataset)
+        tell_loaded(self._nested.note_loaded)
 
     def watched(self) -> Sequence[Watched]:
         """What was iterated so far, in its order; datasets that have functions in common are one.
@@ -226,7 +231,11 @@ class Iterated:
         def changed(node: Node) -> Node:
             loaded = None if node.inner is not None else getattr(node.dataset, "greenload_loaded", None)
             if loaded is None:
-                return replace(node, inputs=tuple(map(changed, node.inputs)))
+                inside = [] if node.inner is not None else self._nested.taken(node)
+                made = self._nested.made(node)
+                leaves = [Node(None, _LOAD, hidden=True, branch=branch_inside(node)) for _ in made]
+                loads.update(zip(leaves, map(self._load, made), strict=True))
+                return replace(node, inputs=(*map(changed, [*node.inputs, *inside]), *leaves))
             one = replace(node, kind=_LOAD, inputs=(), looked=(), hidden=True)
             loads[one] = self._loads.get(node.dataset) or self._load(rows_of_loaded(node.dataset.greenload_loaded))
             self._loads[node.dataset] = loads[one]
