@@ -7,6 +7,8 @@ import shlex
 import signal
 import subprocess
 import sys
+import zipapp
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,24 @@ def test_a_module_is_as_under_python(tmp_path: Path) -> None:
         assert watched.stderr == alone.stderr + NO_TENSORFLOW
 
 
+@pytest.mark.parametrize("name", ["folder", "folder/", "app.zip", "app"])
+def test_a_folder_or_an_archive_is_as_under_python(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "beside.py").write_text("where = __file__")
+    (tmp_path / "folder" / "__main__.py").write_text(
+        "import sys, beside\n"
+        "print(sys.argv, sys.path[0], __name__, __file__, repr(__package__), __spec__.name, beside.where)\n"
+        "assert sys.modules['__main__'].__file__ == __file__\n"
+        "raise SystemExit(5) if sys.argv[1] == 'end' else ValueError"
+    )
+    for archive in ("app.zip", "app"):
+        zipapp.create_archive(tmp_path / "folder", tmp_path / archive, sys.executable)
+    for words in ((name, "end"), (name, "fail"), (str(tmp_path / name), "--json", "its own")):
+        alone, watched = run(sys.executable, *words, cwd=tmp_path), run(*WATCH, *words, cwd=tmp_path)
+        assert (watched.returncode, watched.stdout) == (alone.returncode, alone.stdout) and alone.stdout
+        assert watched.stderr == alone.stderr + NO_TENSORFLOW
+
+
 def test_arguments_of_the_command_stand_before_the_script() -> None:
     assert split_arguments(["--json", "a", "x.py", "--json", "b"]) == (["--json", "a", "x.py"], ["--json", "b"])
     assert split_arguments(["--out=a", "-m", "x", "-m", "y"]) == (["--out=a", "-m", "x"], ["-m", "y"])
@@ -95,7 +115,8 @@ def test_arguments_of_the_command_stand_before_the_script() -> None:
     [
         ((), "name the script to run"),
         (("missing.py",), "missing.py: the script can't be read: No such file"),
-        ((".",), ".: is a folder"),
+        ((".",), ".: is a folder without __main__.py: name a script in it, or a package as -m NAME"),
+        (("empty.zip",), "empty.zip: is an archive without __main__.py"),
         (("--nothing", "x.py"), "unrecognized arguments: --nothing"),
         (("--js", "script.py"), "unrecognized arguments: --js"),
         (("--json", "missing/x", "script.py"), "its folder does not exist"),
@@ -105,6 +126,8 @@ def test_arguments_of_the_command_stand_before_the_script() -> None:
 )
 def test_what_is_wrong_is_one_line(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("raise AssertionError('it must not run')")
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        archive.write(tmp_path / "script.py", "script.py")
     done = run(*WATCH, *words, cwd=tmp_path)
     assert done.returncode == 2 and not done.stdout
     assert done.stderr.startswith("greenload: error: ") and done.stderr.count("\n") == 1 and said in done.stderr
