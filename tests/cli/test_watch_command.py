@@ -308,7 +308,7 @@ import signal, sys, time
 import tensorflow as tf
 def made(x): return tf.reduce_sum(tf.random.stateless_uniform([20000], (x, x)))
 def twice(x): return x * 2
-train = tf.data.Dataset.range(10**9).map(made)
+train = tf.data.Dataset.range(10**9).map(made).prefetch(2)
 for number, _ in enumerate(train):
     time.sleep(0.001)
     if number % 50 == 0:  # of the same structure each time; from the hundredth on the training's function is in both
@@ -334,6 +334,8 @@ def test_a_watched_script_is_followed(tmp_path: Path) -> None:
         said = process.communicate(timeout=100)[1]
     assert top.returncode == 0, top.stderr + said
     assert top.stdout.startswith(f"process {process.pid}: python") and "followed.py --epochs 3" in top.stdout
+    assert "balanced with who" in top.stdout or "saturated: it waits" in top.stdout or "starved: who" in top.stdout
+    assert "its last buffer was" in top.stdout
     seen = json.loads((tmp_path / "top.json").read_text())["last"]
     calls = {name: step["calls"] for name, step in rows(seen).items()}
     whole = {name: step["calls"] for name, step in rows(json.loads((tmp_path / "watch.json").read_text())).items()}

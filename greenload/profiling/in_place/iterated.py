@@ -103,7 +103,7 @@ class Iterated:
                 if sys._getframe(1).f_code.co_filename.endswith(_SERVICE):
                     dataset = without_clocks(dataset)
                 else:
-                    self._note(dataset)
+                    self._note(dataset, sys._getframe(1).f_locals.get("self"))
             except Exception as error:  # the script doesn't depend on it
                 self.failures.setdefault(_place(), f"its steps can't be named: {error_line(error)}")
             return original(dataset)
@@ -137,10 +137,13 @@ class Iterated:
             found = {name: why for kind in self._kinds.values() for name, why in kind.unwatched.items()}
             return found | self.failures
 
-    def _note(self, dataset: Any) -> None:
+    def _note(self, dataset: Any, consumer: Any) -> None:
+        """Take down that a dataset is consumed, where it is an iterator's that runs eagerly with it."""
+        iterators = [consumer] if hasattr(consumer, "_next_internal") and tf.executing_eagerly() else []
         with self._lock:
             own, kind = getattr(dataset, "watched", None), self._of_dataset.get(dataset)
             if kind is None and isinstance(own, Watched):
+                own.iterators.update(iterators)
                 if own.number not in self._own:
                     self._own[own.number] = own
                     self._publish()
@@ -151,6 +154,7 @@ class Iterated:
                 kind.includes = (*kind.includes, own)
                 self._publish()
             kind.iterations += 1
+            kind.iterators.update(iterators)
 
     def _kind(self, dataset: Any) -> Kind:
         place, caller = _place_and_caller()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from greenload.profiling.in_place.all_functions import ClockedFunction
 from greenload.profiling.in_place.flow import SampleCount
@@ -37,6 +40,8 @@ class Kind:
     """That others follow it by."""
     includes: tuple[Watched, ...] = ()
     """What the script itself watches in them."""
+    iterators: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
+    """Those that are alive, for what tf.data's own model says of them."""
 
     def functions(self) -> set[ClockedFunction]:
         """Those with clocks, of all its steps."""
@@ -96,7 +101,18 @@ def _watched(kinds: Sequence[Kind], called_from: bool, besides: frozenset[int], 
     samples = kinds[0].samples if len(kinds) == 1 and _tells(kinds[0], besides) else None
     steps, number = steps_together([kind.steps for kind in kinds]), min(kind.number for kind in kinds)
     includes = tuple(dict.fromkeys(part for kind in kinds for part in kind.includes))
-    return Watched(name, steps, unwatched, samples, kinds[0].sample_unit, includes=includes, number=number)
+    unit, iterators = kinds[0].sample_unit, _Iterators([kind.iterators for kind in kinds])
+    return Watched(name, steps, unwatched, samples, unit, iterators, includes, number)
+
+
+@dataclass(frozen=True)
+class _Iterators:
+    """The iterators of several kinds, those to come included."""
+
+    parts: Sequence[Iterable[Any]]
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.chain.from_iterable(self.parts)
 
 
 def _tells(kind: Kind, besides: frozenset[int]) -> bool:
