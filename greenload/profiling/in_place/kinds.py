@@ -98,7 +98,9 @@ def _watched(kinds: Sequence[Kind], called_from: bool, besides: frozenset[int], 
     told = ", ".join(f"{count} {what}" for count, what in counted if counts and count > 1)
     name += f" ({told})" if told else ""
     unwatched = {name: reason for kind in kinds for name, reason in kind.unwatched.items()}
-    samples = kinds[0].samples if len(kinds) == 1 and _tells(kinds[0], besides) else None
+    samples = kinds[0].samples
+    if not all(kind.samples is samples and _tells(kind, besides) for kind in kinds):
+        samples = None  # some leave one dataset, some another
     steps, number = steps_together([kind.steps for kind in kinds]), min(kind.number for kind in kinds)
     includes = tuple(dict.fromkeys(part for kind in kinds for part in kind.includes))
     unit, iterators = kinds[0].sample_unit, _Iterators([kind.iterators for kind in kinds])
