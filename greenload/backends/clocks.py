@@ -26,6 +26,8 @@ class StepClock:
     """What the clock can't see, as a sentence; empty where it sees all."""
     exact: bool = True
     """Whether it counts images one by one. Else it counts batches, and the last one of an epoch may be smaller."""
+    counter: str = ""
+    """Names the counter that it reads, where clocks of other plans may read that, too; empty where it is its own."""
     estimates: bool = False
     """Whether it may time a part of the calls only, and take the others for like those."""
 
@@ -66,4 +68,5 @@ def _summed(clocks: Sequence[StepClock]) -> StepClock:
         note=note,
         exact=exact,
         estimates=estimates,
+        counter="",
     )

@@ -9,24 +9,28 @@ import builtins
 import contextlib
 import io
 import os
+import pkgutil
 import runpy
 import sys
 import types
 from collections.abc import Sequence
 from importlib.machinery import SourceFileLoader
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from greenload.errors import UsageError
 
 
 def check_script(file: str) -> None:
-    """Refuse what isn't a file that can be read.
+    """Refuse what isn't a script that can be read, nor a folder or archive with a ``__main__``.
 
     Raises:
         UsageError: says why.
     """
-    if os.path.isdir(file):
-        raise UsageError(f"{file}: is a folder: name a script in it, or a package as -m NAME")
+    if (importer := _importer(file)) is not None:
+        if importer.find_spec("__main__") is None:
+            what = "is a folder" if os.path.isdir(file) else "is an archive"
+            raise UsageError(f"{file}: {what} without __main__.py: name a script in it, or a package as -m NAME")
+        return
     try:
         with open(file, "rb"):
             pass
@@ -36,11 +40,14 @@ def check_script(file: str) -> None:
 
 def run_script(file: str, arguments: Sequence[str]) -> None:
     """Run ``python FILE ARGUMENTS``. What the script raises passes; its traceback as printed begins in the script.
+    Of a folder or an archive that is its ``__main__``.
 
     Args:
         file: as `check_script` lets pass.
         arguments: the script's own.
     """
+    if _importer(file) is not None:
+        return _run_main_in(file, arguments)
     path = os.path.abspath(file)
     main = _fresh_main()
     vars(main).update(__file__=path, __cached__=None, __loader__=SourceFileLoader("__main__", path))
@@ -66,6 +73,27 @@ def run_module(name: str, arguments: Sequence[str]) -> None:
     _set_first_path(os.getcwd())
     try:
         runpy._run_module_as_main(name)  # type: ignore[attr-defined] # what python itself calls
+    except BaseException as error:
+        _pass_on(error, 1)
+
+
+def _importer(file: str) -> Any:
+    """What imports from a folder or an archive; None for other files."""
+    sys.path_importer_cache.pop(file, None)  # as it is now
+    return pkgutil.get_importer(file)
+
+
+def _run_main_in(file: str, arguments: Sequence[str]) -> None:
+    """Run the ``__main__`` of a folder or an archive, which is first on the path, whatever ``-P`` says."""
+    _fresh_main()
+    sys.argv = [file, *arguments]
+    path = os.path.join(os.getcwd(), file)
+    if sys.flags.safe_path:
+        sys.path.insert(0, path)
+    else:
+        sys.path[0] = path
+    try:
+        runpy._run_module_as_main("__main__", False)  # type: ignore[attr-defined] # what python itself calls
     except BaseException as error:
         _pass_on(error, 1)
 

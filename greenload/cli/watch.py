@@ -10,8 +10,8 @@ import argparse
 import atexit
 import os
 import sys
-from collections.abc import Sequence
-from types import ModuleType
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from greenload.cli.arguments import AddCommand, Parser, check_writable
@@ -22,13 +22,16 @@ from greenload.system.after_import import after_import
 from greenload.text import printable, screen_width
 
 if TYPE_CHECKING:
-    from greenload.profiling.in_place.process import ProcessSpan, ProcessWatch
+    from greenload.profiling.in_place.process import ProcessWatch
+    from greenload.profiling.in_place.process_span import ProcessSpan
 
 WATCH = "watch"
 _SUMMARY = "run a script as it is, and tell what the steps of its datasets cost in it"
 _DESCRIPTION = f"""{_SUMMARY[0].upper()}{_SUMMARY[1:]}. Options before the script are greenload's, those behind it the
-script's. Figures begin when TensorFlow is imported. A script that ends by os._exit or SIGTERM leaves no table."""
-_DATASETS = "tensorflow.python.data.ops.dataset_ops"
+script's. Figures begin when TensorFlow is imported, or gl.iterate is first used. A script that ends by os._exit or
+SIGTERM leaves no table."""
+_DATASETS, _BATCHES = "tensorflow.python.data.ops.dataset_ops", "greenload.loading.iterate"
+"""Modules that make what is watched."""
 _VALUES = ("--json", "--out")
 """Options with a value."""
 
@@ -96,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     except UsageError as error:
         return fail(str(error), USAGE)
     watching = _Watching(options)
-    after_import(_DATASETS, watching.begin)
+    watching.begin()
     atexit.register(watching.end)  # registered first, it runs last: after all that the script registers
     if options.module is None:
         run_script(options.script, behind)
@@ -117,22 +120,39 @@ def _check(options: argparse.Namespace) -> None:
 
 
 class _Watching:
-    """The watch over this process, from its script's import of TensorFlow to its end."""
+    """The watch over this process, from its script's import of what makes batches to its end."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._process = os.getpid()
+        self._begun = _times()
         self._watch: ProcessWatch | None = None
+        self._to_do: list[Callable[[ProcessWatch], None]] = []
+        self._is_beginning = False
         self._missing = "the script imports no TensorFlow, so that there is no dataset to watch"
 
-    def begin(self, datasets: ModuleType) -> None:
-        # TensorFlow has imported NumPy by now, for which the script has set what it wants.
-        from greenload.profiling.in_place.process import ProcessWatch
+    def begin(self) -> None:
+        """Have whatever makes batches watched as soon as the script imports it."""
+        after_import(_DATASETS, lambda module: self._have(lambda watch: watch.watch_datasets(module)))
+        after_import(_BATCHES, lambda _: self._have(lambda watch: None))  # which it watches from its begin on
 
+    def _have(self, done: Callable[[ProcessWatch], None]) -> None:
+        """Have something done by the watch. The script has set by now what it wants of NumPy, which this imports."""
+        self._to_do.append(done)
+        if self._is_beginning:  # what watches imports what makes batches, too
+            return
+        self._is_beginning = True
         try:
-            self._watch = ProcessWatch(datasets)
+            if self._watch is None:
+                from greenload.profiling.in_place.process import ProcessWatch
+
+                self._watch = ProcessWatch()
+            while self._to_do:
+                self._to_do.pop(0)(self._watch)
         except Exception as error:  # the script runs on
-            self._missing = f"no dataset can be watched: {error}"
+            self._missing = f"nothing can be watched: {error}"
+        finally:
+            self._is_beginning = False
 
     def end(self) -> None:
         """Tell what was done; not in a fork of the process."""
@@ -140,13 +160,29 @@ class _Watching:
             return
         try:
             if self._watch is None:
-                tell(f"greenload: {self._missing}")
+                self._tell_nothing()
             else:
                 self._tell(self._watch.end())
         except Exception as error:  # the script's status stays
             tell(f"greenload: error: {error}")
         finally:
             end_as_interrupted()
+
+    def _tell_nothing(self) -> None:
+        """Say why there is no table, wherever one was wanted."""
+        line = f"greenload: {self._missing}"
+        try:
+            if self._options.json:
+                from greenload.profiling.in_place.live import Live
+                from greenload.profiling.in_place.process_span import ProcessSpan
+
+                wall_s, cpu_s = (now - then for now, then in zip(_times(), self._begun, strict=True))
+                write_json(self._options.json, ProcessSpan(Live(wall_s, cpu_s, ()), [self._missing]).to_dict())
+        finally:
+            if self._options.out:
+                write_text(self._options.out, f"{printable(line)}\n")
+            else:
+                tell(line)
 
     def _tell(self, span: ProcessSpan) -> None:
         from greenload.profiling.in_place.live_table import render_live
@@ -162,3 +198,8 @@ class _Watching:
             elif sys.stderr is not None:
                 sys.stderr.write(text)
                 sys.stderr.flush()
+
+
+def _times() -> tuple[float, float]:
+    """By the monotonic clock, and of this process's CPU time."""
+    return time.monotonic(), time.process_time()

@@ -48,7 +48,21 @@ def build_dataset(
 def _loaded(builder: DatasetBuilder, begin: Position, epochs: int | None) -> tf.data.Dataset:
     dataset = builder.advancing(begin) if epochs is None else builder.pure(begin, epochs)
     dataset.greenload_loaded = Loaded(builder, begin, epochs)
+    for tell in _told:
+        tell(dataset.greenload_loaded)
     return dataset
+
+
+_told: list[Callable[[Loaded], None]] = []
+
+
+def tell_loaded(told: Callable[[Loaded], None]) -> None:
+    """Have a function called with how each dataset is made from now on, in a process all of whose are watched.
+
+    Args:
+        told: must not raise.
+    """
+    _told.append(told)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -28,12 +29,34 @@ def clocks_of_new() -> GraphClocks | None:
     """The clocks of a dataset that is made now; None where not all are watched, or it may leave the process."""
     from tensorflow.python.eager import context
 
-    if not _process["watched"] or not tf.executing_eagerly() or context.context()._server_def is not None:
+    if not _process["watched"] or context.context()._server_def is not None:
+        return None
+    if not (tf.executing_eagerly() or made_in_datasets()):  # a tf.function may be saved, and loaded elsewhere
         return None
     try:
         return GraphClocks()
     except BackendUnavailable:
         return None
+
+
+def made_in_datasets(finished: int = 0) -> bool:
+    """Whether all graphs that are being traced are those of functions of datasets.
+
+    Args:
+        finished: how many of these functions are traced already, innermost first.
+    """
+    from tensorflow.python.data.ops import structured_function
+    from tensorflow.python.framework import ops
+
+    made = structured_function.StructuredFunctionWrapper.__init__.__code__
+    graph, graphs = ops.get_default_graph(), 0
+    while getattr(graph, "outer_graph", None) is not None and graph.building_function:
+        graph, graphs = graph.outer_graph, graphs + 1
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        graphs -= frame.f_code is made
+        frame = frame.f_back
+    return graphs == -finished
 
 
 class GraphClocks:

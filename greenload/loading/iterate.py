@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from greenload.backends.dali.runner import DaliRunner
 from greenload.backends.tables import in_tf_data
 from greenload.errors import PipelineError, UsageError
 from greenload.loading.arrays import Framework, converted, require_framework
-from greenload.loading.dataset import build_dataset
+from greenload.loading.dataset import Loaded, build_dataset
 from greenload.loading.load import device_of, gpu_target, resolve_order
 from greenload.loading.read_ahead import ChainEngine, DaliEngine, Engine, ReadAhead, Wanted
 from greenload.loading.survey import warn_of_losses
@@ -58,6 +58,8 @@ class Batches(Iterator[tuple[Any, Any]]):
         self._over = False
         self._lock = threading.Lock()
         self._made_in = os.getpid()
+        for tell in _told:
+            tell(self)
 
     def __next__(self) -> tuple[Any, Any]:
         """The next batch.
@@ -94,6 +96,11 @@ class Batches(Iterator[tuple[Any, Any]]):
             given -= batches
         return Position(self._epochs)
 
+    @property
+    def loaded(self) -> Loaded | None:
+        """How its dataset was made, where tf.data works on pixels; else ``None``."""
+        return None if self._dataset is None else self._dataset.greenload_loaded
+
     def close(self) -> None:
         """End it, and give back threads and buffers. Calling it twice is harmless."""
         self._over = True
@@ -111,18 +118,32 @@ class Batches(Iterator[tuple[Any, Any]]):
         with self._lock:
             if isinstance(self._source, ReadAhead):
                 return self._source.clocks
+            if self.loaded is not None and self.loaded.builder.has_clocks:
+                return self.loaded.step_clocks
             if self._given or self._over:
                 raise UsageError("tf.data works on pixels, and gave a batch already: watch batches before the first")
             clocked = self._dataset.greenload_loaded.clocked()
             self._dataset, self._source = clocked, iter(clocked)
-            clocks: Sequence[StepClock] = clocked.greenload_loaded.step_clocks
-            return clocks
+            made: Loaded = clocked.greenload_loaded
+            return made.step_clocks
 
     def __enter__(self) -> Batches:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+_told: list[Callable[[Batches], None]] = []
+
+
+def tell_batches(told: Callable[[Batches], None]) -> None:
+    """Have a function called with all batches that are made from now on, in a process all of whose are watched.
+
+    Args:
+        told: must not raise.
+    """
+    _told.append(told)
 
 
 @public

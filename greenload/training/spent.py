@@ -8,13 +8,11 @@ from typing import Any
 
 from greenload.energy.attribution.costs import HAND_OVER
 from greenload.energy.figures import Figure, sum_figures
-from greenload.profiling.in_place.model import Buffer
+from greenload.profiling.in_place.model import BALANCED, SATURATED, STARVED, Buffer, pace_of
 from greenload.report.record import Record, typed_fields
 
-STARVED = 0.1
-"""Share of the training's time from which waiting for data is called starving."""
-FULL, EMPTY = 0.5, 0.1
-"""Shares of the last buffer in front of the training that are called full, and empty."""
+WAITED = 0.1
+"""Share of the training's time from which a training is called starved: so much a quicker loader could save at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +146,12 @@ class Spent:
         the training, behind full buffers; ``"balanced"``: neither much; empty where that isn't known."""
         share = self.waiting_share
         full = next((buffer.full for buffer in self.buffers if buffer.full is not None), None)
-        if share is not None and share >= STARVED:
-            return "starved"
-        if full is not None and full >= FULL:
-            return "saturated"
-        if share is None:
-            return "starved" if full is not None and full < EMPTY else ""
-        return "balanced"
+        if share is not None and share >= WAITED:
+            return STARVED
+        told = "" if full is None else pace_of(full)
+        if share is None or told == SATURATED:
+            return told
+        return BALANCED
 
     @property
     def parts(self) -> tuple[EnergyPart, ...]:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import subprocess
 import sys
+import zipapp
+import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from burning import environment, wait_for
+from watching import WATCH, rows, run
 
 from greenload.backends import registry
 from greenload.backends.native import op
 from greenload.cli.watch import split_arguments
 
-WATCH = (sys.executable, "-m", "greenload", "watch")
 NO_TENSORFLOW = "greenload: the script imports no TensorFlow, so that there is no dataset to watch\n"
 SCRIPTS = {
     "what it sees": """
@@ -45,12 +45,6 @@ SILENT = {"terminated", "at once"}
 """They end so that nothing can be said."""
 
 
-def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A command's status and output."""
-    given = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run(command, cwd=cwd, env=given, input="input", capture_output=True, text=True, timeout=200)
-
-
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_is_as_under_python(name: str, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPTS[name])
@@ -67,6 +61,18 @@ def test_without_standard_error_standard_output_stays_the_scripts_own(tmp_path: 
     assert (watched.returncode, watched.stdout) == (0, "mine\n")
 
 
+@pytest.mark.parametrize("status", [0, 3])
+def test_without_tensorflow_the_files_say_that_nothing_was_iterated(status: int, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(f"import sys, time\ntime.sleep(0.1)\nsys.exit({status})")
+    watched = run(*WATCH, "--json", "watch.json", "--out", "table.txt", "script.py", cwd=tmp_path)
+    assert (watched.returncode, watched.stdout, watched.stderr) == (status, "", "")
+    report = json.loads((tmp_path / "watch.json").read_text())
+    assert report["format"] == "greenload.watch/1" and report["datasets"] == []
+    assert report["notes"] == ["the script imports no TensorFlow, so that there is no dataset to watch"]
+    assert 0.1 < report["wall_s"] < 100 and 0 <= report["cpu_s"] < report["wall_s"]
+    assert (tmp_path / "table.txt").read_text() == NO_TENSORFLOW
+
+
 def test_a_module_is_as_under_python(tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__main__.py").write_text(
@@ -75,6 +81,24 @@ def test_a_module_is_as_under_python(tmp_path: Path) -> None:
     for words in (("-m", "package", "-x"), ("-m", "no_such_module")):
         alone, watched = run(sys.executable, *words, cwd=tmp_path), run(*WATCH, *words, cwd=tmp_path)
         assert (watched.returncode, watched.stdout) == (alone.returncode, alone.stdout)
+        assert watched.stderr == alone.stderr + NO_TENSORFLOW
+
+
+@pytest.mark.parametrize("name", ["folder", "folder/", "app.zip", "app"])
+def test_a_folder_or_an_archive_is_as_under_python(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "beside.py").write_text("where = __file__")
+    (tmp_path / "folder" / "__main__.py").write_text(
+        "import sys, beside\n"
+        "print(sys.argv, sys.path[0], __name__, __file__, repr(__package__), __spec__.name, beside.where)\n"
+        "assert sys.modules['__main__'].__file__ == __file__\n"
+        "raise SystemExit(5) if sys.argv[1] == 'end' else ValueError"
+    )
+    for archive in ("app.zip", "app"):
+        zipapp.create_archive(tmp_path / "folder", tmp_path / archive, sys.executable)
+    for words in ((name, "end"), (name, "fail"), (str(tmp_path / name), "--json", "its own")):
+        alone, watched = run(sys.executable, *words, cwd=tmp_path), run(*WATCH, *words, cwd=tmp_path)
+        assert (watched.returncode, watched.stdout) == (alone.returncode, alone.stdout) and alone.stdout
         assert watched.stderr == alone.stderr + NO_TENSORFLOW
 
 
@@ -91,7 +115,8 @@ def test_arguments_of_the_command_stand_before_the_script() -> None:
     [
         ((), "name the script to run"),
         (("missing.py",), "missing.py: the script can't be read: No such file"),
-        ((".",), ".: is a folder"),
+        ((".",), ".: is a folder without __main__.py: name a script in it, or a package as -m NAME"),
+        (("empty.zip",), "empty.zip: is an archive without __main__.py"),
         (("--nothing", "x.py"), "unrecognized arguments: --nothing"),
         (("--js", "script.py"), "unrecognized arguments: --js"),
         (("--json", "missing/x", "script.py"), "its folder does not exist"),
@@ -101,6 +126,8 @@ def test_arguments_of_the_command_stand_before_the_script() -> None:
 )
 def test_what_is_wrong_is_one_line(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("raise AssertionError('it must not run')")
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        archive.write(tmp_path / "script.py", "script.py")
     done = run(*WATCH, *words, cwd=tmp_path)
     assert done.returncode == 2 and not done.stdout
     assert done.stderr.startswith("greenload: error: ") and done.stderr.count("\n") == 1 and said in done.stderr
@@ -143,11 +170,6 @@ print(list(tf.data.Dataset.range(2).batch(2)))
 if sys.argv[1:] == ["fail"]:
     for _ in tf.data.Dataset.range(2).map(lambda x: tf.io.decode_png(tf.as_string(x))): pass
 """
-
-
-def rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The steps of all datasets by name."""
-    return {step["name"]: step for dataset in report["datasets"] for step in dataset["steps"]}
 
 
 @pytest.mark.slow
@@ -286,7 +308,7 @@ import signal, sys, time
 import tensorflow as tf
 def made(x): return tf.reduce_sum(tf.random.stateless_uniform([20000], (x, x)))
 def twice(x): return x * 2
-train = tf.data.Dataset.range(10**9).map(made)
+train = tf.data.Dataset.range(10**9).map(made).prefetch(2)
 for number, _ in enumerate(train):
     time.sleep(0.001)
     if number % 50 == 0:  # of the same structure each time; from the hundredth on the training's function is in both
@@ -312,6 +334,8 @@ def test_a_watched_script_is_followed(tmp_path: Path) -> None:
         said = process.communicate(timeout=100)[1]
     assert top.returncode == 0, top.stderr + said
     assert top.stdout.startswith(f"process {process.pid}: python") and "followed.py --epochs 3" in top.stdout
+    assert "balanced with who" in top.stdout or "saturated: it waits" in top.stdout or "starved: who" in top.stdout
+    assert "its last buffer was" in top.stdout
     seen = json.loads((tmp_path / "top.json").read_text())["last"]
     calls = {name: step["calls"] for name, step in rows(seen).items()}
     whole = {name: step["calls"] for name, step in rows(json.loads((tmp_path / "watch.json").read_text())).items()}

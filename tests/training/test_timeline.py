@@ -93,6 +93,10 @@ def test_a_stack_stays_in_its_box(joules: list[float]) -> None:
         (None, 3.9, "saturated"),
         (None, 0.1, "starved"),
         (None, None, ""),
+        (0.0, 2.4, "balanced"),  # as `greenload top` says of the same buffer
+        (0.0, 3.0, "saturated"),
+        (None, 2.4, "balanced"),
+        (None, 1.0, "starved"),
     ],
 )
 def test_pace(waiting_s: float | None, elements: float | None, pace: str) -> None:

@@ -143,7 +143,13 @@ class OwnClocks:
     def clocks(self) -> Sequence[StepClock]:
         """A clock of each step."""
         return [
-            StepClock(step.name, step.backend, functools.partial(self._work, step.name), estimates=True)
+            StepClock(
+                step.name,
+                step.backend,
+                functools.partial(self._work, step.name),
+                counter=f"{self._whole} {step.name}",
+                estimates=True,
+            )
             for step in self._segment.steps
         ]
 

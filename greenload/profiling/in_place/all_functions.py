@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from greenload.backends.native.counters import NamedCounter
+from greenload.loading.graph_clocks import made_in_datasets
 from greenload.profiling.in_place.clocked import add_clock, counter_of_clock, has_switches, passes_on
 from greenload.profiling.in_place.definitions import changed
 from greenload.profiling.tfdata.names import GREENLOAD, function_file, function_name, function_place, installed
@@ -117,7 +118,7 @@ class AllFunctions:
             return ""  # the functions of the datasets that it makes have clocks
         if context.context()._server_def is not None:
             return "its dataset may be sent to other processes of a cluster"
-        if not self._made_eagerly():
+        if not made_in_datasets(finished=1):
             return "its dataset is made inside a tf.function"  # which may be saved, and loaded without greenload
         if has_switches(function.function_def):
             return "it has control flow of TensorFlow 1, around which there can be no clock"
@@ -131,15 +132,6 @@ class AllFunctions:
                 NamedCounter(name), function_name(called), function_place(called), function_file(called)
             )
         return _FunctionWithClock(function, name)
-
-    def _made_eagerly(self) -> bool:
-        """Whether all graphs that are being traced are those of functions of datasets."""
-        from tensorflow.python.framework import ops
-
-        graph, graphs = ops.get_default_graph(), 0
-        while getattr(graph, "outer_graph", None) is not None and graph.building_function:
-            graph, graphs = graph.outer_graph, graphs + 1
-        return graphs == sum(frame.f_code is self._made for frame in _frames()) - 1
 
 
 class _FunctionWithClock:
@@ -167,10 +159,3 @@ class _FunctionWithClock:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.without_clock, name)
-
-
-def _frames() -> Iterator[Any]:
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back

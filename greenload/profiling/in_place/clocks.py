@@ -131,8 +131,15 @@ class Clocks:
             return None
         return WatchedStep(node.name, node.kind, _reader(counters), node.where, node.branch, self._notes[node])
 
+    def _first(self, node: Node) -> Node:
+        """The first node of the dataset of a node, which may stand in several places."""
+        if node.inner is None:
+            return self._nodes.get(id(node.dataset), node)
+        inside = self._nodes[id(node.inner.outer)].looked
+        return next(one for one in inside if one.inner.operation.name == node.inner.operation.name)
+
     def _reason(self, node: Node) -> str:
-        twin = self._nodes.get(id(node.dataset), node)
+        twin = self._first(node)
         if twin is not node and twin in self.steps:
             return f"it is the same dataset as {twin.name}, which counts for both"
         if node.kind in _REASONS or node in self._reasons:
@@ -198,8 +205,8 @@ def watched_before(root: Node) -> list[Node]:
 
 def _first_of_each(pairs: Sequence[tuple[Node, WatchedStep]]) -> dict[Node, WatchedStep]:
     """Steps by node, each counter's by the first node alone: the same dataset may stand in several places."""
-    firsts: dict[int, Node] = {}
-    return {node: step for node, step in pairs if firsts.setdefault(step.clock, node) is node}
+    firsts: dict[frozenset[int], Node] = {}
+    return {node: step for node, step in pairs if firsts.setdefault(step.clocks, node) is node}
 
 
 def steps_before(watched: Node) -> list[tuple[Node, WatchedStep]]:

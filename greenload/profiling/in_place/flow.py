@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from greenload.profiling.tfdata.graph import BATCHING, Node
 from greenload.profiling.tfdata.units import gives_batches, sample_unit
@@ -20,19 +21,31 @@ Count = Mapping[str, float]
 """What a call of each of some steps stands for."""
 
 
-def samples_of(root: Node, steps: Mapping[Node, str]) -> Callable[[Mapping[str, Work]], float] | None:
+@dataclass(frozen=True)
+class SampleCount:
+    """Gives how many samples have left by what steps have done.
+
+    Args:
+        times: samples that a call of a step stands for, by the step's name.
+    """
+
+    times: Count
+
+    def __call__(self, works: Mapping[str, Work]) -> float:
+        return float(sum(times * works[name].calls for name, times in self.times.items() if name in works))
+
+
+def samples_of(root: Node, steps: Mapping[Node, str]) -> SampleCount | None:
     """What gives how many samples have left a dataset by what its steps have done; None where they can't tell.
 
     What is held in buffers has left already.
 
     Args:
         root: the dataset.
-        steps: the names of the steps that have a clock, by node.
+        steps: the names of the steps that have a clock, by node. A clock that counts for several nodes tells nothing.
     """
     counted = _samples(root, steps) if sample_unit(root).rows else _elements(root, steps)
-    if counted is None:
-        return None
-    return lambda works: float(sum(times * works[name].calls for name, times in counted.items() if name in works))
+    return None if counted is None else SampleCount(counted)
 
 
 def _elements(node: Node, steps: Mapping[Node, str]) -> Count | None:

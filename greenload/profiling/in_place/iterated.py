@@ -7,27 +7,30 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from greenload.errors import UsageError
+from greenload.loading.dataset import tell_loaded
+from greenload.loading.iterate import Batches
 from greenload.profiling.in_place.all_functions import AllFunctions, ClockedFunction
 from greenload.profiling.in_place.clocks import steps_before, watched_before
 from greenload.profiling.in_place.definitions import definition_of
-from greenload.profiling.in_place.flow import samples_of
+from greenload.profiling.in_place.flow import SampleCount, samples_of
 from greenload.profiling.in_place.inner import called_functions
-from greenload.profiling.in_place.kinds import TENSORFLOW, Kind, Step, steps_together, watched_kinds
-from greenload.profiling.in_place.pipelines import PlanRows, rows_in_process
+from greenload.profiling.in_place.kinds import TENSORFLOW, Kind, Step, own_clocks, steps_together, watched_kinds
+from greenload.profiling.in_place.nested import NestedDatasets, branch_inside
+from greenload.profiling.in_place.pipelines import PlanRows, rows_of_batches, rows_of_loaded
 from greenload.profiling.in_place.publishing import publish
 from greenload.profiling.in_place.unclocked import stripped, without_clocks
-from greenload.profiling.in_place.watched import Watched
+from greenload.profiling.in_place.watched import Watched, WatchedStep
 from greenload.profiling.tfdata.graph import DALI_NODE, Node, function_wrappers
 from greenload.profiling.tfdata.names import GREENLOAD, installed, numbered_names
 from greenload.profiling.tfdata.units import sample_unit
 from greenload.profiling.tfdata.walk import walk
 from greenload.system.frameworks import tf
-from greenload.system.work import Work
 from greenload.text import error_line
 
 _ELSEWHERE: Mapping[str, str] = {
@@ -59,10 +62,6 @@ class _Load:
     functions: Sequence[ClockedFunction]
     """Of its rows."""
 
-    @classmethod
-    def of(cls, rows: PlanRows) -> _Load:
-        return cls(rows, [ClockedFunction(step, step.name, "", "", step.note) for step in rows.steps])
-
 
 @dataclass
 class Iterated:
@@ -78,13 +77,16 @@ class Iterated:
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
+        self._nested = NestedDatasets()
         self._kinds: dict[Any, Kind] = {}
         self._of_dataset: weakref.WeakKeyDictionary[Any, Kind] = weakref.WeakKeyDictionary()
         self._loads: weakref.WeakKeyDictionary[Any, _Load] = weakref.WeakKeyDictionary()
-        self._own_functions: dict[int, ClockedFunction] = {}
-        """Functions in datasets that the script watches itself, by the number of their clock."""
+        self._own_functions: dict[frozenset[int], ClockedFunction] = {}
+        """What stands for steps with clocks of their own, by these: watched by the script, or of ``load``."""
         self._own: dict[int, Watched] = {}
         """Of datasets that the script watches itself."""
+        self._first_kind: dict[ClockedFunction, Kind] = {}
+        """Where a function was seen first."""
         self._kept: Sequence[Watched] = ()
         """Holds what others may follow, while the process runs."""
 
@@ -101,7 +103,7 @@ class Iterated:
                 if sys._getframe(1).f_code.co_filename.endswith(_SERVICE):
                     dataset = without_clocks(dataset)
                 else:
-                    self._note(dataset)
+                    self._note(dataset, sys._getframe(1).f_locals.get("self"))
             except Exception as error:  # the script doesn't depend on it
                 self.failures.setdefault(_place(), f"its steps can't be named: {error_line(error)}")
             return original(dataset)
@@ -111,6 +113,8 @@ class Iterated:
             return tf.constant(stripped(graph.numpy())) if hasattr(graph, "numpy") else graph
 
         dataset._apply_debug_options, dataset._as_serialized_graph = noted, as_serialized_graph
+        self._nested.patch(dataset)
+        tell_loaded(self._nested.note_loaded)
 
     def watched(self) -> Sequence[Watched]:
         """What was iterated so far, in its order; datasets that have functions in common are one.
@@ -118,7 +122,8 @@ class Iterated:
         The last are functions that were called though nobody saw their datasets iterated.
         """
         with self._lock:
-            groups, own = watched_kinds(list(self._kinds.values()), final=True), self._own.values()
+            own = self._own.values()
+            groups = watched_kinds(list(self._kinds.values()), own, final=True)
             parts = {part for one in (*groups, *own) for part in one.includes}
             found = [*groups, *(one for one in own if one not in parts)]
             seen = {function for kind in self._kinds.values() for function in kind.functions()}
@@ -132,20 +137,27 @@ class Iterated:
             found = {name: why for kind in self._kinds.values() for name, why in kind.unwatched.items()}
             return found | self.failures
 
-    def _note(self, dataset: Any) -> None:
+    def _note(self, dataset: Any, consumer: Any) -> None:
+        """Take down that a dataset is consumed, where it is an iterator's that runs eagerly with it."""
+        iterators = [consumer] if hasattr(consumer, "_next_internal") and tf.executing_eagerly() else []
         with self._lock:
             own, kind = getattr(dataset, "watched", None), self._of_dataset.get(dataset)
             if kind is None and isinstance(own, Watched):
-                self._own[own.number] = own
-                publish()
+                own.iterators.update(iterators)
+                if own.number not in self._own:
+                    self._own[own.number] = own
+                    self._publish()
                 return
             if kind is None:
                 kind = self._of_dataset[dataset] = self._kind(dataset)
+            elif isinstance(own, Watched) and own not in kind.includes:  # since it was iterated first
+                kind.includes = (*kind.includes, own)
+                self._publish()
             kind.iterations += 1
+            kind.iterators.update(iterators)
 
     def _kind(self, dataset: Any) -> Kind:
-        place, caller, *_ = [*itertools.islice(_user_lines(), 2), "", ""]
-        place = place or _INSTALLED
+        place, caller = _place_and_caller()
         steps: dict[Step, list[ClockedFunction]] = {}
         unwatched: dict[str, str] = {}
         root, loads = self._root(dataset, place, unwatched), dict[Node, _Load]()
@@ -164,17 +176,57 @@ class Iterated:
             if not steps and not unwatched:
                 unwatched[place] = _SYMBOLIC if "VariantDataset" in kinds else _NO_FUNCTION
         structure = (place, () if root is None else _structure(root, loads))
+        own = [] if root is None else _own_in(root)
+        return self._known(structure, Kind(place, caller, {}, unwatched, *counted), steps, own)
+
+    def note_batches(self, batches: Batches) -> None:
+        """Take down batches of ``iterate``; those of tf.data are seen as its dataset is."""
+        try:
+            if batches.loaded is None:
+                with self._lock:
+                    self._note_batches(batches)
+        except Exception as error:  # the script doesn't depend on it
+            self.failures.setdefault(_place(), f"its steps can't be named: {error_line(error)}")
+
+    def _note_batches(self, batches: Batches) -> None:
+        place, caller = _place_and_caller()
+        load = self._load(rows_of_batches(batches))
+        steps = {
+            (one.name, one.kind, one.where, ""): [own] for one, own in zip(load.rows.steps, load.functions, strict=True)
+        }
+        kind = Kind(place, caller, {}, dict(load.rows.unwatched), load.rows.samples, "row")
+        self._known((place, *steps), kind, steps, []).iterations += 1
+
+    def _known(
+        self, structure: Any, kind: Kind, steps: Mapping[Step, list[ClockedFunction]], own: Sequence[Watched]
+    ) -> Kind:
+        """The kind of a dataset that is seen for the first time: one that is known has its functions, too.
+
+        Args:
+            structure: what all datasets of the kind have in common.
+            kind: as it is if it is new, without steps.
+            steps: of the dataset.
+            own: what the script itself watches in it.
+        """
         new = structure not in self._kinds
-        kind = self._kinds.setdefault(structure, Kind(place, caller, {step: [] for step in steps}, unwatched, *counted))
+        kind = self._kinds.setdefault(structure, kind)
         kind.datasets += 1
-        kind.includes = tuple(dict.fromkeys([*kind.includes, *([] if root is None else _own_in(root))]))
+        kind.includes = tuple(dict.fromkeys([*kind.includes, *own]))
+        shared = False
         for step, functions in steps.items():
             known = kind.steps.setdefault(step, [])
-            known += [function for function in functions if function not in known]
-        if (new or loads) and kind.steps:
-            self._kept = watched_kinds(list(self._kinds.values()))
-            publish()
+            known += (added := [function for function in functions if function not in known])
+            shared |= bool(own_clocks(added)) or any(
+                self._first_kind.setdefault(one, kind) is not kind for one in added
+            )
+        if (new or shared) and kind.steps:
+            self._publish()
         return kind
+
+    def _publish(self) -> None:
+        """Tell what there is by now, each function's work in one row."""
+        self._kept = watched_kinds(list(self._kinds.values()), self._own.values())
+        publish()
 
     def _with_loads(self, root: Node) -> tuple[Node, dict[Node, _Load]]:
         """A tree whose datasets of ``load`` are a node each, and these."""
@@ -183,20 +235,31 @@ class Iterated:
         def changed(node: Node) -> Node:
             loaded = None if node.inner is not None else getattr(node.dataset, "greenload_loaded", None)
             if loaded is None:
-                return replace(node, inputs=tuple(map(changed, node.inputs)))
+                inside = [] if node.inner is not None else self._nested.taken(node)
+                made = self._nested.made(node)
+                leaves = [Node(None, _LOAD, hidden=True, branch=branch_inside(node)) for _ in made]
+                loads.update(zip(leaves, map(self._load, made), strict=True))
+                return replace(node, inputs=(*map(changed, [*node.inputs, *inside]), *leaves))
             one = replace(node, kind=_LOAD, inputs=(), looked=(), hidden=True)
-            loads[one] = self._loads.get(node.dataset) or _Load.of(_rows_of(node.dataset))
+            loads[one] = self._loads.get(node.dataset) or self._load(rows_of_loaded(node.dataset.greenload_loaded))
             self._loads[node.dataset] = loads[one]
             return one
 
         return changed(root), loads
 
+    def _load(self, rows: PlanRows) -> _Load:
+        return _Load(rows, [self._function_of(step) for step in rows.steps])
+
+    def _function_of(self, step: WatchedStep) -> ClockedFunction:
+        """A step with clocks of its own in place of a function: one, wherever it is met."""
+        function = ClockedFunction(step, step.name, step.where, "", step.note)
+        return self._own_functions.setdefault(step.clocks, function)
+
     def _note_own(self, root: Node) -> None:
         """Take down the steps of what the script itself watches in a dataset."""
         for node in watched_before(root):
             for _, step in steps_before(node):
-                function = ClockedFunction(step, step.name, step.where, "", step.note)
-                self._own_functions.setdefault(step.clock, function)
+                self._function_of(step)
 
     def _root(self, dataset: Any, place: str, unwatched: dict[str, str]) -> Node | None:
         # A loop in a tf.function puts its own nodes behind the user's dataset.
@@ -220,13 +283,6 @@ def _structure(root: Node, loads: Mapping[Node, _Load]) -> tuple[Any, ...]:
     return nodes, *((step.name, step.kind) for load in loads.values() for step in load.rows.steps)
 
 
-def _rows_of(dataset: Any) -> PlanRows:
-    """Rows of a dataset of ``load``: those that it has where the script watches it."""
-    if isinstance(own := getattr(dataset, "watched", None), Watched):
-        return PlanRows(own.steps, own.unwatched, own.samples)
-    return rows_in_process(dataset.greenload_loaded)
-
-
 def _own_in(root: Node) -> list[Watched]:
     """What the script itself watches in a dataset."""
     found = [getattr(node.dataset, "watched", None) for node in root.nodes() if node.kind in ("watched", _LOAD)]
@@ -234,13 +290,13 @@ def _own_in(root: Node) -> list[Watched]:
 
 
 def _steps_of(
-    root: Node, functions: AllFunctions, loads: Mapping[Node, _Load], own: Mapping[int, ClockedFunction]
+    root: Node, functions: AllFunctions, loads: Mapping[Node, _Load], own: Mapping[frozenset[int], ClockedFunction]
 ) -> list[tuple[Node, Step, list[ClockedFunction]]]:
     """What has clocks in a dataset, as steps, each with its functions."""
     found, steps = _functions_of(root, functions), []
     for watched in watched_before(root):  # whose functions have its clocks
         found = {node: called for node, called in found.items() if node not in set(watched.nodes())}
-        found |= {node: [own[step.clock]] for node, step in steps_before(watched)}
+        found |= {node: [own[step.clocks]] for node, step in steps_before(watched)}
     for node in root.nodes():
         if node in loads:
             load = loads[node]
@@ -255,10 +311,13 @@ def _steps_of(
 
 def _counted(
     root: Node, steps: Sequence[tuple[Node, Step, list[ClockedFunction]]], loads: Mapping[Node, _Load]
-) -> tuple[Callable[[Mapping[str, Work]], float | None] | None, str]:
+) -> tuple[SampleCount | None, str]:
     """What counts the samples of a dataset, and what a sample is."""
     if len(loads) != 1:
-        return samples_of(root, {node: name for node, (name, *_), _ in steps}), sample_unit(root).name
+        places = Counter(id(node.dataset) for node in root.nodes() if node.inner is None)
+        held = {node: node.dataset if node.inner is None else node.inner.outer for node, _, _ in steps}
+        telling = {node: name for node, (name, *_), _ in steps if places[id(held[node])] == 1}
+        return samples_of(root, telling), sample_unit(root).name
     [(node, load)] = loads.items()
     unchanged = [name for one, (name, *_), _ in steps if one is node] == [step.name for step in load.rows.steps]
     return (load.rows.samples if unchanged else None), "row"
@@ -292,6 +351,12 @@ def _clocked_functions(definition: Any, functions: AllFunctions) -> Iterator[tup
 def _place() -> str:
     """``"train.py:31"``: the innermost line that runs now and isn't an installed package's."""
     return next(_user_lines(), _INSTALLED)
+
+
+def _place_and_caller() -> tuple[str, str]:
+    """That line, and the one that called its function; empty for none."""
+    place, caller, *_ = [*itertools.islice(_user_lines(), 2), "", ""]
+    return place or _INSTALLED, caller
 
 
 def _is_load() -> bool:

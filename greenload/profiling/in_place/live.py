@@ -10,7 +10,7 @@ second drew the same everywhere. A profile can tell how they differ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -58,10 +58,10 @@ class LiveDataset:
     samples: float | None
     """That left it; None where that can't be seen."""
     steps: tuple[LiveStep, ...]
-    """Without those that a dataset before it has, too."""
+    """Without those whose work another dataset's row has."""
     unwatched: Mapping[str, str] = field(default_factory=dict)
     counted_in: Mapping[str, str] = field(default_factory=dict)
-    """Of its other steps, whose clock is one of a dataset before it, that one's name."""
+    """Of its other steps, the dataset whose row has their work, by name."""
 
     @property
     def cpu_s(self) -> float:
@@ -154,13 +154,18 @@ class Named(Protocol):
     def unwatched(self) -> Mapping[str, str]:
         """What has no clock, and why, by name."""
 
+    @property
+    def telling(self) -> Collection[str]:
+        """The steps whose calls tell how many samples left, by name."""
+
 
 def live(
     spans: Sequence[tuple[Named, Moment]],
     energy_j: Mapping[str, float] | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> Live:
-    """The rows of a span of time. Of a step that several datasets have, the first has the row.
+    """The rows of a span of time. Of a step that several datasets have, the first has the row, or the one whose row
+    adds up more.
 
     Args:
         spans: what is watched in one process, and its later moment less its earlier one.
@@ -175,15 +180,37 @@ def live(
         1.32
     """
     datasets: list[LiveDataset] = []
-    counted: dict[int, str] = {}
-    for watched, span in spans:
-        own = [step for step in watched.steps if step.clock not in counted]
+    for (watched, span), counted_in in zip(spans, _counted_elsewhere([watched for watched, _ in spans]), strict=True):
+        own = [step for step in watched.steps if step.name not in counted_in]
         steps = tuple(LiveStep(step, span.steps.get(step.name, Work())) for step in own)
-        counted_in = {step.name: counted[step.clock] for step in watched.steps if step.clock in counted}
+        others = [(other, done) for other, done in spans if other is not watched]
         unit, unwatched = watched.sample_unit, watched.unwatched
-        # Where all its clocks count for another, too, they don't tell which of the samples left here.
-        samples = None if counted_in and not own else span.samples
+        # Where clocks count for another that worked, too, they don't tell which of the samples left here.
+        is_unsure = (counted_in and not own) or any(_shares(watched, other, done) for other, done in others)
+        samples = None if is_unsure else span.samples
         datasets.append(LiveDataset(watched.name, unit, samples, steps, unwatched, counted_in))
-        counted |= {step.clock: watched.name for step in own}
     longest = max((span for _, span in spans), key=lambda span: span.time_s, default=Moment(0.0, 0.0, {}))
     return Live(longest.time_s, longest.cpu_s, tuple(datasets), dict(energy_j or {}), dict(provenance or {}))
+
+
+def _shares(watched: Named, other: Named, span: Moment) -> bool:
+    """Whether calls that tell the samples of a dataset may be another's, which worked in the span."""
+    telling = {clock for step in watched.steps if step.name in watched.telling for clock in step.clocks}
+    known = {clock for step in watched.steps for clock in step.clocks}
+    own = [step for step in other.steps if known.isdisjoint(step.clocks)]
+    worked = not own or any(span.steps.get(step.name, Work()).calls for step in own)
+    return worked and any(not telling.isdisjoint(step.clocks) for step in other.steps)
+
+
+def _counted_elsewhere(datasets: Sequence[Named]) -> list[dict[str, str]]:
+    """Of each dataset its steps whose work another row has, by name, and the name of the dataset with that row."""
+    rows = [(number, step) for number, dataset in enumerate(datasets) for step in dataset.steps]
+    holders: dict[int, str] = {}
+    elsewhere: list[dict[str, str]] = [{} for _ in datasets]
+    for number, step in sorted(rows, key=lambda row: -len(row[1].clocks)):  # what adds up others, before these
+        holder = next((holders[clock] for clock in step.clocks if clock in holders), None)
+        if holder is None:
+            holders |= dict.fromkeys(step.clocks, datasets[number].name)
+        else:
+            elsewhere[number][step.name] = holder
+    return elsewhere

@@ -15,7 +15,12 @@ from greenload.system.frameworks import tf
 from greenload.system.json_data import Value
 
 FULL, EMPTY = 0.75, 0.25
-"""A last buffer that is as full in the mean waits for who takes from it; one that is as empty keeps them waiting."""
+"""A last buffer that is as full in the mean waits for who takes from it; one that is as empty keeps them waiting.
+
+Of two who are equally quick a buffer is half full in the mean, whatever its size, as neither is favoured. So the two
+lie half-way from there to either end."""
+SATURATED, BALANCED, STARVED = "saturated", "balanced", "starved"
+"""Who waits for whom: the loader for who takes its batches; neither much; who takes them for the loader."""
 _DEEP = 100
 """Nodes in a row that are looked at."""
 _MOST = 4
@@ -109,6 +114,20 @@ class BufferWatch:
         return {"buffers": [buffer.to_dict() for buffer in self._buffers], "full": self._full, "looks": self._looks}
 
 
+def pace_of(full: float) -> str:
+    """Who waits for whom, by how full the last buffer was in the mean: `SATURATED`, `BALANCED` or `STARVED`."""
+    if full >= FULL:
+        return SATURATED
+    return STARVED if full <= EMPTY else BALANCED
+
+
+_SAID = {
+    SATURATED: "saturated: it waits for who takes its batches",
+    BALANCED: "balanced with who takes its batches",
+    STARVED: "starved: who takes its batches waits for it",
+}
+
+
 def verdict(before: Mapping[str, Any], after: Mapping[str, Any], seconds: float) -> str:
     """Who waits for whom between two statuses, as a sentence; empty where that isn't known.
 
@@ -121,12 +140,7 @@ def verdict(before: Mapping[str, Any], after: Mapping[str, Any], seconds: float)
     if looks <= 0:
         return ""
     full = (after["full"] - before.get("full", 0.0)) / looks
-    held = f"its last buffer was {min(1.0, max(0.0, full)):.0%} full in {seconds:,.0f} s"
-    if full >= FULL:
-        return f"saturated: it waits for who takes its batches ({held})"
-    if full <= EMPTY:
-        return f"starving: who takes its batches waits for it ({held})"
-    return f"in balance with who takes its batches ({held})"
+    return f"{_SAID[pace_of(full)]} (its last buffer was {min(1.0, max(0.0, full)):.0%} full in {seconds:,.0f} s)"
 
 
 def _model(iterator: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,9 +13,9 @@ from greenload.loading.dataset import Loaded
 from greenload.loading.iterate import Batches
 from greenload.plans.plan import Plan
 from greenload.profiling.in_place.clocks import is_pipeline
+from greenload.profiling.in_place.flow import SampleCount
 from greenload.profiling.in_place.watched import Watched, WatchedStep
 from greenload.profiling.tfdata.graph import Node
-from greenload.system.work import Work
 
 _WITHOUT = {
     "batch": "stacking is no function: it is part of the rest",
@@ -31,13 +32,35 @@ class PlanRows:
     steps: tuple[WatchedStep, ...]
     unwatched: Mapping[str, str]
     """Of the steps without a clock, why."""
-    samples: Callable[[Mapping[str, Work]], float | None] | None
+    samples: SampleCount | None
     """As a ``Watched`` has it."""
 
 
-def rows_in_process(loaded: Loaded) -> PlanRows:
-    """Rows of a dataset of ``load`` that was made where all datasets are."""
-    return _rows(loaded.builder.plan, loaded.step_clocks, "" if loaded.builder.has_clocks else _CLUSTER)
+_rows_of: weakref.WeakKeyDictionary[Any, PlanRows] = weakref.WeakKeyDictionary()
+"""Of what was asked for, by the builder of a dataset, or by batches: a step is one, whoever reads its clock."""
+
+
+def rows_of_loaded(loaded: Loaded, why: str = _CLUSTER) -> PlanRows:
+    """Rows of a dataset of ``load``.
+
+    Args:
+        loaded: how it was made.
+        why: it has no clocks in its graph, if it has none.
+    """
+    builder = loaded.builder
+    if builder not in _rows_of:
+        _rows_of[builder] = _rows(builder.plan, loaded.step_clocks, "" if builder.has_clocks else why)
+    return _rows_of[builder]
+
+
+def rows_of_batches(batches: Batches) -> PlanRows:
+    """Rows of batches of ``iterate``. Where tf.data works on pixels their clocks begin now, if there are none yet."""
+    clocks, why = _clocks_of(batches.step_clocks)
+    if batches.loaded is not None and not why:
+        return rows_of_loaded(batches.loaded)
+    if batches not in _rows_of:
+        _rows_of[batches] = _rows(batches.plan, clocks, why)
+    return _rows_of[batches]
 
 
 def watched_pipeline(data: Any, name: str) -> Any:
@@ -54,7 +77,7 @@ def watched_pipeline(data: Any, name: str) -> Any:
     if isinstance(getattr(data, "watched", None), Watched):
         return data
     if isinstance(data, Batches):
-        data.watched = _watched(_rows(data.plan, *_clocks_of(data.step_clocks)), name)
+        data.watched = _watched(rows_of_batches(data), name)
         return data
     loaded: Loaded | None = getattr(data, "greenload_loaded", None)
     if loaded is None:
@@ -64,7 +87,7 @@ def watched_pipeline(data: Any, name: str) -> Any:
         data = data if loaded.builder.has_clocks else loaded.clocked()
     except BackendUnavailable as error:
         why = str(error)
-    data.watched = _watched(_rows(loaded.builder.plan, data.greenload_loaded.step_clocks, why), name)
+    data.watched = _watched(rows_of_loaded(data.greenload_loaded, why), name)
     return data
 
 
@@ -120,9 +143,7 @@ def _rows(plan: Plan, clocks: Sequence[StepClock], why: str) -> PlanRows:
         clocks: in the order of the data.
         why: other steps have none; empty where that follows from what they are.
     """
-    steps = tuple(
-        WatchedStep(clock.name, clock.kind, clock.read, note=clock.note, estimates=clock.estimates) for clock in clocks
-    )
+    steps = tuple(map(_step, clocks))
     seen = {clock.name for clock in clocks}
     seen |= {step.name for segment in plan.segments if segment_name(segment) in seen for step in segment.steps}
     unwatched = {
@@ -133,7 +154,18 @@ def _rows(plan: Plan, clocks: Sequence[StepClock], why: str) -> PlanRows:
     return PlanRows(steps, unwatched, _samples(clocks))
 
 
-def _samples(clocks: Sequence[StepClock]) -> Callable[[Mapping[str, Work]], float | None]:
+def _step(clock: StepClock) -> WatchedStep:
+    """A step; one whose counter others read, too, has their clocks."""
+    step = WatchedStep(clock.name, clock.kind, clock.read, note=clock.note, estimates=clock.estimates)
+    shared = _shared.setdefault(clock.counter, step.clocks) if clock.counter else step.clocks
+    return replace(step, clocks=shared)
+
+
+_shared: dict[str, frozenset[int]] = {}
+"""The clocks of counters that several plans' steps read."""
+
+
+def _samples(clocks: Sequence[StepClock]) -> SampleCount | None:
     """How many samples have left: the images of the last step that counts them one by one."""
     names = [clock.name for clock in clocks if clock.exact] or [clock.name for clock in clocks]
-    return lambda steps: float(steps[names[-1]].calls) if names else None
+    return SampleCount({names[-1]: 1.0}) if names else None

@@ -1,58 +1,50 @@
-"""All datasets of a process, watched while its program runs."""
+"""All datasets and batches of a process, watched while its program runs."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from greenload.backends.native.library import loaded
 from greenload.energy.measure import measure
+from greenload.errors import BackendUnavailable
 from greenload.loading.graph_clocks import clock_all
+from greenload.loading.iterate import tell_batches
 from greenload.profiling.in_place.all_functions import AllFunctions
 from greenload.profiling.in_place.iterated import Iterated
 from greenload.profiling.in_place.live import Live, live
+from greenload.profiling.in_place.process_span import ProcessSpan
 from greenload.profiling.in_place.watched import Moment, Watched
 
-FORMAT = "greenload.watch/1"
 _MACHINE = "of the whole machine, idle power included"
 
 
-@dataclass(frozen=True)
-class ProcessSpan:
-    """What a process did from the moment when it imported TensorFlow."""
-
-    live: Live
-    notes: Sequence[str]
-    """What couldn't be watched, and why, a sentence each."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON data."""
-        return {"format": FORMAT, **self.live.to_dict(), "notes": list(self.notes)}
-
-
 class ProcessWatch:
-    """Watches the datasets that this process makes from now on.
+    """Watches the batches that ``iterate`` makes in this process from now on, and datasets from `watch_datasets` on."""
 
-    Args:
-        datasets: TensorFlow's module ``dataset_ops``, which may be all of TensorFlow that is imported yet.
-
-    Raises:
-        BackendUnavailable: there is no kernel.
-        AttributeError: this TensorFlow has no such classes.
-    """
-
-    def __init__(self, datasets: Any) -> None:
-        loaded()
+    def __init__(self) -> None:
         self._functions = AllFunctions()
         self._iterated = Iterated(self._functions)
-        clock_all()
-        self._functions.patch(datasets.structured_function.StructuredFunctionWrapper)
-        self._iterated.patch(datasets.DatasetV2)
+        tell_batches(self._iterated.note_batches)
+        self._failures: list[str] = []
         self._energy = measure()
         self._window = self._energy.__enter__()
         self._begun = _now()
+
+    def watch_datasets(self, datasets: Any) -> None:
+        """Watch the datasets that are made from now on. Where they can't be, `end` tells why.
+
+        Args:
+            datasets: TensorFlow's module ``dataset_ops``, which may be all of TensorFlow that is imported yet.
+        """
+        try:
+            loaded()
+            clock_all()
+            self._functions.patch(datasets.structured_function.StructuredFunctionWrapper)
+            self._iterated.patch(datasets.DatasetV2)
+        except (BackendUnavailable, AttributeError) as error:  # there is no kernel, or TensorFlow has other classes
+            self._failures.append(f"no dataset can be watched: {error}")
 
     def end(self) -> ProcessSpan:
         """What was done until now."""
@@ -72,7 +64,9 @@ class ProcessWatch:
         }
 
     def _notes(self, any_watched: bool) -> Sequence[str]:
-        notes = [] if any_watched else ["the script iterates no dataset whose steps can be watched"]
+        notes = [*self._failures]
+        if not (any_watched or notes):
+            notes.append("the script iterates no dataset whose steps can be watched")
         by_reason: dict[str, list[str]] = {}
         for name, reason in {**self._functions.failures, **self._iterated.unwatched()}.items():
             by_reason.setdefault(reason, []).append(name)

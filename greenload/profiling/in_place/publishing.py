@@ -17,7 +17,6 @@ import os
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +79,8 @@ class _Teller:
         self._claim: sharing.Use | None = None
         self._totals: RunningTotals | None = None
         self._counted = Totals()
-        self._buffers: weakref.WeakKeyDictionary[Watched, BufferWatch] = weakref.WeakKeyDictionary()
+        self._buffers: dict[int, BufferWatch] = {}
+        """By the number of what is watched, which may be another object later."""
         self._looked_s = 0.0
         self._fixed: tuple[str, float, dict[str, object]] | None = None
 
@@ -91,6 +91,8 @@ class _Teller:
                 self._fixed = processes.identity(os.getpid()), began, machine().to_dict()
             identity, started, facts = self._fixed
             self._count()
+            watched = all_watched()
+            self._buffers = {each.number: self._buffers.get(each.number, BufferWatch()) for each in watched}
             looks = time.monotonic() - self._looked_s >= _LOOK_S
             self._looked_s = time.monotonic() if looks else self._looked_s
             return Status(
@@ -102,7 +104,7 @@ class _Teller:
                 time_s=time.monotonic(),
                 cpu_s=time.process_time(),
                 other_cpu_s=self._counted.other_cpu_s,
-                datasets=[self._dataset(each, looks=looks) for each in all_watched()],
+                datasets=[self._dataset(each, looks=looks) for each in watched],
                 energy={
                     domain: EnergyCount(total.joules, total.seconds, provenance, self.idle_w.get(domain))
                     for (domain, provenance), total in self._counted.domains.items()
@@ -112,7 +114,7 @@ class _Teller:
             )
 
     def _dataset(self, watched: Watched, *, looks: bool) -> DatasetStatus:
-        buffers = self._buffers.setdefault(watched, BufferWatch())
+        buffers = self._buffers[watched.number]
         if looks:
             with contextlib.suppress(RuntimeError):  # an iterator was made meanwhile
                 buffers.look(watched.iterators)
@@ -124,6 +126,7 @@ class _Teller:
             watched.read(),
             watched.unwatched,
             buffers.to_dict(),
+            tuple(watched.telling),
         )
 
     def start_meters(self) -> None:

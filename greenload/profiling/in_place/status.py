@@ -51,6 +51,8 @@ class DatasetStatus:
     """What has no clock, and why, by name."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """What the runtime says of its buffers, as `BufferWatch.to_dict`; empty where it says nothing."""
+    telling: Sequence[str] = ()
+    """The steps whose calls tell how many samples left, by name."""
 
 
 @dataclass(frozen=True)
@@ -200,12 +202,13 @@ def _dataset_to_dict(status: DatasetStatus) -> dict[str, Any]:
                 "where": step.where,
                 "branch": step.branch,
                 "note": step.note,
-                "clock": step.clock,
+                "clocks": sorted(step.clocks),
                 "work": asdict(moment.steps.get(step.name, Work())),
             }
             for step in status.steps
         ],
         "model": dict(status.model),
+        "telling": list(status.telling),
     }
 
 
@@ -225,6 +228,7 @@ def _dataset(value: Value) -> DatasetStatus:
         ),
         unwatched={name: why.text() for name, why in value.field("unwatched").mapping().items()},
         model=_model(value.field("model")),
+        telling=[name.text() for name in value.field("telling").list()],
     )
 
 
@@ -240,5 +244,5 @@ def _step(value: Value) -> WatchedStep:
     calls, timed, crossed = (counts.field(name).integer() for name in ("calls", "timed", "crossed"))
     work = Work(calls, timed, counts.field("cpu_s").number(), counts.field("wall_s").number(), crossed)
     name, kind, where, branch, note = (value.field(name).text() for name in ("name", "kind", "where", "branch", "note"))
-    clock = value.field("clock").integer(0)
-    return WatchedStep(name, kind, lambda: work, where, branch, note, clock=clock)
+    clocks = frozenset(clock.integer(0) for clock in value.field("clocks").list())
+    return WatchedStep(name, kind, lambda: work, where, branch, note, clocks=clocks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -43,7 +44,8 @@ def watch(dataset: Data) -> Data:
 
     Args:
         dataset: any ``tf.data.Dataset``, or the batches of ``iterate``; one that is watched already is given back as it
-            is, and a part of it that is keeps its clocks.
+            is, what one was watched as before is given again while it is in use, and a part that is watched keeps its
+            clocks.
 
     Returns:
         A dataset with an attribute ``watched``; of batches the same object. What ``load`` or ``iterate`` made has rows
@@ -64,10 +66,12 @@ def watch(dataset: Data) -> Data:
     """
     if isinstance(getattr(dataset, "watched", None), Watched):
         return dataset
+    if (known := _made_of_before(dataset)) is not None:
+        return known  # type: ignore[no-any-return]
     name = _place_of_call()
     if (pipeline := watched_pipeline(dataset, name)) is not None:
         publish()
-        return pipeline  # type: ignore[no-any-return]
+        return _remembered(dataset, pipeline)  # type: ignore[no-any-return]
     if not isinstance(dataset, tf.data.Dataset):
         raise UsageError(f"watch takes a tf.data.Dataset, found {type(dataset).__name__}: pass the dataset itself")
     if not tf.executing_eagerly():
@@ -75,7 +79,25 @@ def watch(dataset: Data) -> Data:
     clocks = Clocks(with_pipelines(walk(dataset), name))
     watched = _watched(clocks, name)
     publish()
-    return _watched_class()(dataset, clocks, watched)  # type: ignore[no-any-return]
+    return _remembered(dataset, _watched_class()(dataset, clocks, watched))  # type: ignore[no-any-return]
+
+
+def _remembered(dataset: Any, made: Any) -> Any:
+    """What was made of a dataset, which whoever watches that again is given as well, while it is in use."""
+    if made is not dataset:
+        _made_of[dataset] = weakref.ref(made)
+    return made
+
+
+def _made_of_before(dataset: Any) -> Any:
+    try:
+        made = _made_of.get(dataset)
+    except TypeError:  # anything may be given
+        return None
+    return None if made is None else made()
+
+
+_made_of: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
 
 
 def _watched(clocks: Clocks, name: str) -> Watched:
@@ -105,8 +127,8 @@ def _watched(clocks: Clocks, name: str) -> Watched:
 
 def _names(clocks: Clocks, steps: Sequence[WatchedStep]) -> Mapping[Node, str]:
     """The names of the steps that tell how many elements a node gives."""
-    names = {step.clock: step.name for step in steps}
-    return {node: names[step.clock] for node, step in clocks.telling().items()}
+    names = {step.clocks: step.name for step in steps}
+    return {node: names[step.clocks] for node, step in clocks.telling().items()}
 
 
 def _place_of_call() -> str:

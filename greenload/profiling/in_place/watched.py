@@ -7,12 +7,14 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from greenload.profiling.tfdata.names import numbered_names
 from greenload.system.work import Work
+
+_new_clock = itertools.count(1).__next__
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class WatchedStep:
     estimates: bool = True
     """Whether its clock may time a part of the calls only: then as many timed as called doesn't say that all were, as
     one that is timed stands for others, chosen at random."""
-    clock: int = field(default_factory=itertools.count(1).__next__, compare=False)
-    """Of this process's clocks: a step of several watched datasets, whose work is counted once, has one."""
+    clocks: frozenset[int] = field(default_factory=lambda: frozenset({_new_clock()}), compare=False)
+    """Those of this process that it adds up: work that several watched datasets have is counted once by them."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,11 @@ class Watched:
     def __post_init__(self) -> None:
         with _lock:
             _all.add(self)
+
+    @property
+    def telling(self) -> Collection[str]:
+        """The steps whose calls tell how many samples left, by name; empty where that isn't known."""
+        return tuple(getattr(self.samples, "times", ()))
 
     def read(self) -> Moment:
         """What has been done up to now."""

@@ -342,7 +342,7 @@ def test_a_port_tells_the_same_but_no_arguments(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(
     ("full", "said"),
-    [(3.5, "saturated"), (0.5, "starving"), (2.0, "in balance")],
+    [(3.5, "saturated"), (0.5, "starved"), (2.0, "balanced")],
 )
 def test_the_last_buffer_tells_who_waits(full: float, said: str) -> None:
     later = MODEL | {"full": 3.5 + full, "looks": 8}
@@ -352,7 +352,7 @@ def test_the_last_buffer_tells_who_waits(full: float, said: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("takes_s", "makes_s", "said"), [(0.05, 0.0, "saturated"), (0.0, 0.05, "starving")])
+@pytest.mark.parametrize(("takes_s", "makes_s", "said"), [(0.05, 0.0, "saturated"), (0.0, 0.05, "starved")])
 def test_a_runtime_tells_how_full_its_last_buffer_is(takes_s: float, makes_s: float, said: str) -> None:
     tf = pytest.importorskip("tensorflow")
     import greenload as gl
