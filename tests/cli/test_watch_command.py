@@ -256,7 +256,9 @@ print(json.dumps([step.name for step in gl.watch(gl.load(plan)).watched.steps]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tf", "native", "pillow", "dali-cpu"])
+@pytest.mark.parametrize(
+    "backend", ["native", "dali-cpu", *(pytest.param(name, marks=pytest.mark.long) for name in ("tf", "pillow"))]
+)
 def test_what_load_made_has_the_rows_of_its_plan(backend: str, sample_folder: Path, tmp_path: Path) -> None:
     if not (registry.get(backend).availability().usable and op.usable()):
         pytest.skip(f"{backend} can't be used here")

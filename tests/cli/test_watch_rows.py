@@ -139,7 +139,7 @@ def test_batches_of_iterate_have_rows_in_a_process_without_tensorflow(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["native", "tf"])
+@pytest.mark.parametrize("backend", ["native", pytest.param("tf", marks=pytest.mark.long)])
 def test_pipelines_in_functions_of_datasets_have_their_rows(sample_folder: Path, tmp_path: Path, backend: str) -> None:
     if not (registry.get(backend).availability().usable and op.usable()):
         pytest.skip(f"{backend} can't be used here")
