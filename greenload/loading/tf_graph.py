@@ -26,6 +26,7 @@ from greenload.loading.tf_reading import reader
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
+from greenload.stages import primitives as p
 from greenload.system.frameworks import tf
 
 
@@ -60,10 +61,12 @@ class SegmentGroup:
 
 
 def grouped_segments(segments: Sequence[Segment]) -> list[SegmentGroup]:
-    """Segments, those that follow each other outside tf.data in one group."""
+    """Segments, those that follow each other outside tf.data in one group. One that mixes batches, and has an operation
+    of TensorFlow's graph, begins another: both groups stay in the graph then, if the one before it was there."""
     groups: list[SegmentGroup] = []
     for segment in segments:
-        if groups and groups[-1].crosses and segment.traits.takes_batches:
+        mixes = isinstance(segment.steps[0].primitive, p.Mix) and segment.traits.in_graph
+        if not mixes and groups and groups[-1].crosses and segment.traits.takes_batches:
             groups[-1] = SegmentGroup((*groups[-1].segments, segment))
         else:
             groups.append(SegmentGroup((segment,)))

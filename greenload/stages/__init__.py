@@ -30,4 +30,6 @@ from greenload.stages.geometry import RandomHorizontalFlip as RandomHorizontalFl
 from greenload.stages.geometry import RandomVerticalFlip as RandomVerticalFlip
 from greenload.stages.geometry import Resize as Resize
 from greenload.stages.labels import OneHot as OneHot
+from greenload.stages.mixing import CutMix as CutMix
+from greenload.stages.mixing import MixUp as MixUp
 from greenload.stages.primitives import Primitive as Primitive

@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from greenload.public import is_public
-from greenload.stages import affine, apply, color, combinators, conversion, cropping, dataset, filters, geometry, labels
+from greenload.stages import (
+    affine,
+    apply,
+    color,
+    combinators,
+    conversion,
+    cropping,
+    dataset,
+    filters,
+    geometry,
+    labels,
+    mixing,
+)
 from greenload.stages.base import Stage
 
-_MODULES = (affine, apply, color, combinators, conversion, cropping, dataset, filters, geometry, labels)
+_MODULES = (affine, apply, color, combinators, conversion, cropping, dataset, filters, geometry, labels, mixing)
 _NAMED = {name: value for module in _MODULES for name, value in vars(module).items() if is_public(value)}
 
 STAGES: Mapping[str, type[Stage]] = {

@@ -57,6 +57,7 @@ STAGES = (
             *suite.FILTERS,
             *suite.DTYPES,
             *suite.CONVERSIONS,
+            *suite.MIXES,
             *suite.CALLS[1:],
         )
     ),
@@ -76,6 +77,7 @@ PRIMITIVES = (
     p.Color(),
     p.Blur(3, 3),
     p.Erase((0.0,)),
+    p.Mix(),
     p.Call(abs),
     *(p.Affine((1.0,), (0.0,), dtype) for dtype in DTYPES),
     p.FlipAffine((1.0,), (0.0,), "float32"),

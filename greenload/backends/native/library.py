@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from greenload.backends.native.blobs import Blob
 from greenload.backends.native.pointers import addresses_of, bytes_of, contiguous, sizes_of
 
-ABI = 11
+ABI = 12
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
@@ -44,6 +44,7 @@ class Op(IntEnum):
     BLUR = 10
     ERASE = 11
     AFFINE = 12
+    MIX = 13
 
 
 class Flag(IntFlag):
