@@ -174,8 +174,7 @@ class PlanGraph:
         if not group.crosses:
             return self._lower_own(group)
         alone = len(group.segments) == 1
-        counter = self._clocks.name if self._clocks else ""
-        operation = make_graph_segment(self.plan, group.segments[0], counter) if alone else None
+        operation = make_graph_segment(self.plan, group.segments[0], self._counter(group)) if alone else None
         if operation:
             self._lower_operation(group, operation)
         elif group is self.segment_groups[0] and self._has_cache and not self._has_table:
@@ -217,7 +216,11 @@ class PlanGraph:
         self._at_once[group] = operation.at_once
         self._looked_at += [self._looking(segment, on_sample(operation))] if encoded else []
         if self._clocks:
-            self._own_clocks += step_clocks(segment, self._clocks.name)
+            self._own_clocks += step_clocks(segment, self._counter(group))
+
+    def _counter(self, group: SegmentGroup) -> str:
+        """The name under which a group's operation counts, of its own; empty where there are no clocks."""
+        return f"{self._clocks.name}/segment/{self.segment_groups.index(group)}" if self._clocks else ""
 
     def _looking(self, segment: Segment, element: Element, batch: bool = False) -> Element:
         """What looks at files before a segment, with a clock, where there are clocks."""

@@ -72,13 +72,14 @@ def params_of(stage: gl.Stage, count: int = 4, epoch: int = 0, seed: int = 0, si
 
 @pytest.mark.parametrize("size", [2, 3, COUNT])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_mixed_images_are_the_formulas(size: int, dtype: str) -> None:
-    pipeline = gl.Pipeline(SOURCE, gl.ToDtype(dtype), gl.Batch(size), gl.MixUp(num_classes=COUNT), seed=5)
+@pytest.mark.parametrize("order", [(), (gl.Shuffle(),)], ids=["in order", "shuffled"])
+def test_mixed_images_are_the_formulas(size: int, dtype: str, order: tuple[gl.Stage, ...]) -> None:
+    plain = iterated(gl.Pipeline(SOURCE, *order, gl.Batch(size), seed=5))
+    pipeline = gl.Pipeline(SOURCE, *order, gl.ToDtype(dtype), gl.Batch(size), gl.MixUp(num_classes=COUNT), seed=5)
     weights = []
-    for number, (images, labels) in enumerate(iterated(pipeline)):
-        own = IMAGES[number * size :][: len(images)].astype(np.float64)
+    for (images, labels), (_, index) in zip(iterated(pipeline), plain, strict=True):
+        own = IMAGES[index].astype(np.float64)
         others = np.roll(own, 1, axis=0)
-        index = np.arange(number * size, number * size + len(images))
         weight = labels[0, index[0]].astype(np.float64)
         wanted = weight * own + (1 - weight) * others
         assert images.dtype == dtype
@@ -227,6 +228,20 @@ def test_the_graph_calls_no_python() -> None:
     assert not any("PyFunc" in name for name in operations)
 
 
+def test_what_stands_before_it_is_counted_apart() -> None:
+    pytest.importorskip("tensorflow")
+    usable("native")
+    stages = (gl.RandomInvert(1.0), gl.Batch(4), gl.MixUp(num_classes=COUNT), gl.ToDtype("float32"))
+    dataset = gl.load(gl.Pipeline(SOURCE, *stages), "native", epochs=1).greenload_loaded.clocked()
+    assert len(list(dataset)) == 3
+    calls = {clock.name: clock.read().calls for clock in dataset.greenload_loaded.step_clocks}
+    assert {name: calls[name] for name in ("RandomInvert", "MixUp", "ToDtype")} == {
+        "RandomInvert": COUNT,
+        "MixUp": COUNT,
+        "ToDtype": COUNT,
+    }
+
+
 @pytest.mark.parametrize("p", [None, [1, 3], [0, 1]])
 def test_one_of_several_is_drawn_for_each_batch(p: Any) -> None:
     stage = gl.RandomChoice(CHOICE.stages, p)
@@ -278,7 +293,7 @@ def test_keras_learns_from_mixed_batches() -> None:
         [keras.Input((8, 8, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, activation="softmax")]
     )
     model.compile(keras.optimizers.Adam(0.3), keras.losses.CategoricalCrossentropy(), metrics=["accuracy"])
-    model.fit(gl.load(pipeline, epochs=12), verbose=0)
+    model.fit(gl.load(pipeline, epochs=12), verbose=0, shuffle=False)
     plain = gl.Pipeline(source, gl.OneHot(3), gl.Batch(32), gl.ToDtype("float32", scale=True))
     _, accuracy = model.evaluate(gl.load(plain, epochs=1), verbose=0)
     assert accuracy > 0.9
