@@ -37,8 +37,10 @@ from greenload.stages import Batch as Batch
 from greenload.stages import Cache as Cache
 from greenload.stages import CenterCrop as CenterCrop
 from greenload.stages import ColorJitter as ColorJitter
+from greenload.stages import CutMix as CutMix
 from greenload.stages import Decode as Decode
 from greenload.stages import GaussianBlur as GaussianBlur
+from greenload.stages import MixUp as MixUp
 from greenload.stages import Normalize as Normalize
 from greenload.stages import OneHot as OneHot
 from greenload.stages import Pad as Pad

@@ -20,7 +20,9 @@ Array = Any
 class Ops(Protocol):
     """The array operations that draws and stage params are written in; all are exact or correctly rounded.
 
-    Here are those that both libraries call alike; the others are in each library's own class.
+    Here are those that both libraries call alike; the others are in each library's own class. ``positions`` numbers the
+    elements of an array's first dimension; ``count_up_to`` says of each ``x`` ``[n]`` how many of ``levels`` ``[k]``,
+    ascending, aren't above it.
     """
 
     library: Any
@@ -62,6 +64,8 @@ class Ops(Protocol):
     def pick(self, x: Array, position: Array) -> Array: ...
     def take(self, x: Array, index: Array) -> Array: ...
     def concat(self, arrays: list[Array], axis: int) -> Array: ...
+    def positions(self, x: Array) -> Array: ...
+    def count_up_to(self, levels: Array, x: Array) -> Array: ...
     def walk(self, step: Any, x: Array, size: Array) -> Array: ...
 
 
@@ -103,6 +107,12 @@ class _NumPyOps(Ops):
 
     def concat(self, arrays: list[Array], axis: int) -> Array:
         return np.concatenate(arrays, axis=axis)
+
+    def positions(self, x: Array) -> Array:
+        return np.arange(len(x), dtype=np.int64)
+
+    def count_up_to(self, levels: Array, x: Array) -> Array:
+        return np.searchsorted(levels, x, side="right").astype(np.int64)
 
     def walk(self, step: Any, x: Array, size: Array) -> Array:
         y = step(x)
@@ -147,6 +157,12 @@ class _TensorFlowOps(Ops):
 
     def concat(self, arrays: list[Array], axis: int) -> Array:
         return tf.concat(arrays, axis=axis)
+
+    def positions(self, x: Array) -> Array:
+        return tf.range(tf.shape(x, tf.int64)[0])
+
+    def count_up_to(self, levels: Array, x: Array) -> Array:
+        return tf.searchsorted(levels, x, side="right", out_type=tf.int64)
 
     def walk(self, step: Any, x: Array, size: Array) -> Array:
         # The first step is taken inside the loop too: one copy in the graph, quicker to build and start.

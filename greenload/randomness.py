@@ -16,10 +16,12 @@ Example:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from greenload.array_ops import NUMPY, Array, Ops
 
@@ -101,6 +103,39 @@ def uniforms(words: Array, key: int, count: int, ops: Ops = NUMPY) -> Array:
     counters = ops.u64(np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN))
     bits = ops.shift_right(mix(keyed[..., None] + counters, ops), 11)
     return ops.f64(ops.i64(bits)) * 2.0**-53
+
+
+BETA_STEPS = 4096
+"""How many steps ``beta`` divides 0 … 1 into."""
+
+
+def beta(uniforms: Array, alpha: float, ops: Ops = NUMPY) -> Array:
+    """Draws of the distribution Beta(alpha, alpha), each rounded to the nearest multiple of 1 / ``BETA_STEPS``.
+
+    A uniform ``u`` becomes the largest ``k / BETA_STEPS`` for which ``F((k − ½) / BETA_STEPS) ≤ u``, where ``F`` is the
+    distribution function. That is the inverse of ``F`` at ``u``, rounded, and takes comparisons with a table alone.
+
+    Args:
+        uniforms: float64 ``[n]`` in ``[0, 1)``.
+        alpha: the distribution's parameter, above zero.
+        ops: the array namespace.
+
+    Returns:
+        float64 ``[n]`` in ``[0, 1]``.
+    """
+    return ops.f64(ops.count_up_to(_beta_bounds(alpha), uniforms)) * (1.0 / BETA_STEPS)
+
+
+@functools.lru_cache(64)
+def _beta_bounds(alpha: float) -> NDArray[np.float64]:
+    """Where one multiple ends and the next begins: the distribution function half-way between them, ascending."""
+    from scipy.special import betainc
+
+    bounds: NDArray[np.float64] = betainc(alpha, alpha, (np.arange(BETA_STEPS) + 0.5) / BETA_STEPS)
+    # Versions of SciPy may differ in the last bits: rounded, all draw the same.
+    bounds = np.rint(bounds * 2.0**40) * 2.0**-40
+    bounds.flags.writeable = False
+    return bounds
 
 
 def permute(position: Array, size: int, seed: int, epoch: Array, ops: Ops = NUMPY, block: int | None = None) -> Array:

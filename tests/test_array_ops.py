@@ -41,6 +41,8 @@ OPERATIONS = {
     "any": lambda o: o.any(o.f64(np.array([[0.0, 1, 1], [0, 0, 0]])) > 0.0, 1),
     "pick": lambda o: o.pick(o.f64(np.arange(12.0).reshape(2, 2, 3)), o.i64(np.array([[0, 2], [1, 1]]))),
     "take": lambda o: o.take(o.i64(np.array([5, 6, 7])), o.i64(np.array([2, 0]))),
+    "positions": lambda o: o.positions(o.f64(np.ones((3, 2)))),
+    "count_up_to": lambda o: o.count_up_to(np.array([0.1, 0.5, 0.5, 2.0]), o.f64(np.array([0.5, 0.0, 3.0, 0.1]))),
     "concat": lambda o: o.concat([o.f64(np.zeros((2, 1))), o.f64(np.ones((2, 2)))], -1),
     "stack": lambda o: o.stack([o.f64(np.zeros(2)), o.f64(np.ones(2))], -1),
     "where": lambda o: o.where(o.f64(np.arange(3.0)) > 1.0, o.f64(np.ones(3)), o.f64(np.zeros(3))),

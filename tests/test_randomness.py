@@ -11,7 +11,7 @@ from scipy import stats
 from greenload.array_ops import NUMPY, TENSORFLOW
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
-from greenload.randomness import base, mix, permute, stage_key, uniforms
+from greenload.randomness import BETA_STEPS, base, beta, mix, permute, stage_key, uniforms
 from greenload.sources import Arrays
 from greenload.stages import Batch, CenterCrop, RandomHorizontalFlip, RandomResizedCrop, Shuffle
 
@@ -222,3 +222,28 @@ def test_stage_keys_are_pinned_and_differ() -> None:
     assert stage_key("RandomHorizontalFlip", 0) == 0xDDB1106C8194DE41
     keys = {stage_key(name, k) for name in ("Shuffle", "RandomResizedCrop", "RandomHorizontalFlip") for k in range(9)}
     assert len(keys) == 27
+
+
+@pytest.mark.parametrize("alpha", [0.001, 0.2, 1.0, 3.7, 1000.0])
+def test_beta_is_the_inverse_of_the_distribution_function(alpha: float) -> None:
+    grid = np.concatenate([np.linspace(0, 1, 5001)[:-1], drawn(samples=5000)[:, 0]])
+    found = beta(grid, alpha)
+    assert (found * BETA_STEPS == np.rint(found * BETA_STEPS)).all()
+    lower, upper = (stats.beta.cdf(found + half / BETA_STEPS, alpha, alpha) for half in (-0.5, 0.5))
+    assert (lower <= grid + 1e-11).all() and (grid < upper + 1e-11).all()
+    sure = grid[1 : 5000 // 2]
+    np.testing.assert_allclose(beta(sure, alpha) + beta(1 - sure, alpha), 1.0, atol=1.01 / BETA_STEPS)
+
+
+def test_beta_has_the_spread_that_alpha_says() -> None:
+    for alpha in (0.2, 1.0, 8.0):
+        values = beta(drawn(seed=3)[:, 0], alpha)
+        assert values.mean() == pytest.approx(0.5, abs=0.01)
+        assert values.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.03)
+
+
+def test_beta_has_the_same_bits_in_tensorflow() -> None:
+    tf = pytest.importorskip("tensorflow")
+    values = np.concatenate([[0.0, 0.5, 1 - 2.0**-53], drawn(samples=1000)[:, 0]])
+    for alpha in (0.2, 1.0, 1000.0):
+        assert beta(values, alpha).tobytes() == beta(tf.constant(values), alpha, TENSORFLOW).numpy().tobytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from greenload.backends.base import Tolerance
+from greenload.backends.base import EXACT, Tolerance
 from greenload.specs import RANGES, ImageSpec
 from greenload.stages import primitives as p
 
@@ -13,6 +13,14 @@ CUT = Tolerance(1.0, 1e-3)
 # The distance between neighbours around 1: of float32 two steps, of the small types one, where a value lies on a
 # rounding boundary.
 _STEPS = {"float32": 2 * float(np.finfo(np.float32).eps), "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+# Two products and a sum in float32, each rounded; the small types are rounded once more.
+MIXED = {
+    **dict.fromkeys(RANGES, EXACT),
+    **{dtype: Tolerance(steps, steps if dtype == "float32" else steps / 100) for dtype, steps in _STEPS.items()},
+}
+"""Of two images of a batch as one."""
 
 
 def largest(dtype: str) -> float:

@@ -26,6 +26,7 @@ from greenload.loading.tf_reading import reader
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
+from greenload.stages import primitives as p
 from greenload.system.frameworks import tf
 
 
@@ -60,10 +61,12 @@ class SegmentGroup:
 
 
 def grouped_segments(segments: Sequence[Segment]) -> list[SegmentGroup]:
-    """Segments, those that follow each other outside tf.data in one group."""
+    """Segments, those that follow each other outside tf.data in one group. One that mixes batches, and has an operation
+    of TensorFlow's graph, begins another: both groups stay in the graph then, if the one before it was there."""
     groups: list[SegmentGroup] = []
     for segment in segments:
-        if groups and groups[-1].crosses and segment.traits.takes_batches:
+        mixes = isinstance(segment.steps[0].primitive, p.Mix) and segment.traits.in_graph
+        if not mixes and groups and groups[-1].crosses and segment.traits.takes_batches:
             groups[-1] = SegmentGroup((*groups[-1].segments, segment))
         else:
             groups.append(SegmentGroup((segment,)))
@@ -171,8 +174,7 @@ class PlanGraph:
         if not group.crosses:
             return self._lower_own(group)
         alone = len(group.segments) == 1
-        counter = self._clocks.name if self._clocks else ""
-        operation = make_graph_segment(self.plan, group.segments[0], counter) if alone else None
+        operation = make_graph_segment(self.plan, group.segments[0], self._counter(group)) if alone else None
         if operation:
             self._lower_operation(group, operation)
         elif group is self.segment_groups[0] and self._has_cache and not self._has_table:
@@ -214,7 +216,11 @@ class PlanGraph:
         self._at_once[group] = operation.at_once
         self._looked_at += [self._looking(segment, on_sample(operation))] if encoded else []
         if self._clocks:
-            self._own_clocks += step_clocks(segment, self._clocks.name)
+            self._own_clocks += step_clocks(segment, self._counter(group))
+
+    def _counter(self, group: SegmentGroup) -> str:
+        """The name under which a group's operation counts, of its own; empty where there are no clocks."""
+        return f"{self._clocks.name}/segment/{self.segment_groups.index(group)}" if self._clocks else ""
 
     def _looking(self, segment: Segment, element: Element, batch: bool = False) -> Element:
         """What looks at files before a segment, with a clock, where there are clocks."""

@@ -48,9 +48,10 @@ def _check_supported(pipeline: Pipeline, steps: Sequence[Step]) -> None:
         if step.primitive is None:
             continue
         _check_lowerings(step.primitive)
-        if step.stage is not None and pipeline.stages[step.stage].mixes and step.traits.takes_batches:
+        whole = None if step.stage is None else pipeline.stages[step.stage]
+        if whole and whole.mixes and step.traits.takes_batches and not isinstance(step.primitive, p.Mix):
             raise PipelineError(
-                f"{pipeline.stages[step.stage]} mixes a batch, and backend {step.backend!r} works on its images one by "
+                f"{whole} mixes a batch, and backend {step.backend!r} works on its images one by "
                 f"one: use backend={TF_DATA!r}"
             )
         if TABLES[step.backend].supports(step.primitive, step.spec_in):

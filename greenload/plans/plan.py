@@ -133,14 +133,19 @@ class Plan:
     @property
     def segments(self) -> tuple[Segment, ...]:
         """The steps on pixels in runs, each on one backend. A step behind ``Batch`` begins another in tf.data only:
-        other backends work on batches before it as well."""
+        other backends work on batches before it as well, image by image. One that mixes a batch begins another there:
+        it needs all images as the step before has left them."""
         runs: list[list[Step]] = []
         for step in self.steps:
             if step.kind != "pixels":
                 continue
             last = runs[-1][-1] if runs else None
             same = last is not None and last.backend == step.backend
-            if same and (step.traits.takes_batches or step.spec_in.batched == runs[-1][0].spec_in.batched):
+            if step.traits.takes_batches:
+                goes_on = same and not isinstance(step.primitive, p.Mix)
+            else:
+                goes_on = same and step.spec_in.batched == runs[-1][0].spec_in.batched
+            if goes_on:
                 runs[-1].append(step)
             else:
                 runs.append([step])

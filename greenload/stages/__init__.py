@@ -33,4 +33,6 @@ from greenload.stages.levels import RandomEqualize as RandomEqualize
 from greenload.stages.levels import RandomInvert as RandomInvert
 from greenload.stages.levels import RandomPosterize as RandomPosterize
 from greenload.stages.levels import RandomSolarize as RandomSolarize
+from greenload.stages.mixing import CutMix as CutMix
+from greenload.stages.mixing import MixUp as MixUp
 from greenload.stages.primitives import Primitive as Primitive

@@ -12,7 +12,8 @@ The model, in ten lines:
 5. Labels are changed by ``change_labels``, a batch at a time, in the order of the stages, when the batch is handed
    over: in tf.data's graph or in NumPy, by the same formula.
 6. A stage that ``mixes`` stands behind ``Batch``. Its params see the prepared values of the whole batch, so that they
-   can name a second sample for each (``partners``), and its ``change_labels`` gets the same params.
+   can name a second sample for each (``partners``), or go by the first sample's alone (``MixUp``), and its
+   ``change_labels`` gets the same params.
 """
 
 from __future__ import annotations

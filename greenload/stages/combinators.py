@@ -17,10 +17,11 @@ from greenload.array_ops import NUMPY, Array, Ops
 from greenload.errors import PipelineError
 from greenload.public import public
 from greenload.randomness import uniforms as draw_uniforms
-from greenload.specs import ImageSpec
+from greenload.specs import ImageSpec, LabelSpec
 from greenload.stages.arguments import is_number, need_decoded, probability
 from greenload.stages.base import Params, Stage, keys_of
 from greenload.stages.dataset import Decode
+from greenload.stages.mixing import Mixing
 from greenload.stages.primitives import Choice, Part, Primitive, params_of
 
 
@@ -189,7 +190,8 @@ class RandomApply(_Combinator):
 @public
 @dataclass(frozen=True)
 class RandomChoice(_Combinator):
-    """One of several stages, drawn for each image (``torchvision.transforms.v2.RandomChoice``).
+    """One of several stages, drawn for each image (``torchvision.transforms.v2.RandomChoice``); of ``MixUp`` and
+    ``CutMix``, which stand behind ``Batch``, for each batch by its first sample.
 
     Those that an image doesn't get cost nothing for it. Each must leave images as they enter, in size and dtype; for
     several one after another as one alternative, see ``RandomApply`` with ``p=1``. Their draws are keyed below this
@@ -202,6 +204,7 @@ class RandomChoice(_Combinator):
 
     Example:
         >>> RandomChoice([ColorJitter(0.4), GaussianBlur(5), RandomGrayscale(1.0)], p=[2, 1, 1])
+        >>> RandomChoice([MixUp(0.2, num_classes=10), CutMix(num_classes=10)])
     """
 
     _counted: ClassVar[bool] = False
@@ -221,6 +224,50 @@ class RandomChoice(_Combinator):
                 f"not {self.p!r}"
             )
         object.__setattr__(self, "p", tuple(map(float, weights)))
+
+    @property
+    def mixes(self) -> bool:  # type: ignore[override]  # it depends on the stages inside
+        """Whether it chooses among stages that mix a batch: then it draws once for each batch."""
+        return isinstance(self.inside[0], Mixing)
+
+    @property
+    def changes_labels(self) -> bool:
+        """Whether labels leave it other than they enter: where it mixes."""
+        return self.mixes
+
+    def out_label(self, spec: LabelSpec) -> LabelSpec:
+        after = [stage.out_label(spec) for stage in self.inside]
+        if len(set(after)) > 1:
+            raise PipelineError(
+                f"{self.title}: what it chooses from must give labels alike, but here they become "
+                f"{' or '.join(map(str, dict.fromkeys(after)))}: give all the same num_classes"
+            )
+        return after[0]
+
+    def wrong_label(self, labels: NDArray[np.int64]) -> tuple[int, str] | None:
+        return self.inside[0].wrong_label(labels)
+
+    def change_labels(self, labels: Array, params: Params, ops: Ops = NUMPY) -> Array:
+        return self.inside[0].change_labels(labels, params, ops)
+
+    def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
+        params = super().params(numbers, height, width, ops)
+        if not self.mixes:
+            return params
+        # What mixes differs by its params alone: those of one of them, for all images of the batch.
+        chosen = params["choices"][:1, 0]
+        each = [params_of(params, index) for index in range(len(self.inside))]
+        found = each[0]
+        for index, own in enumerate(each[1:], 1):
+            of_one = {name: chosen[..., None] if name == "box" else chosen for name in own}
+            found = {name: ops.where(of_one[name] == index, own[name], found[name]) for name in own}
+        return found
+
+    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
+        return self.inside[0].primitives(spec) if self.mixes else super().primitives(spec)
+
+    def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
+        return self.inside[0].reference(image, params) if self.mixes else super().reference(image, params)
 
     @property
     def _shares(self) -> tuple[float, ...]:
@@ -290,6 +337,8 @@ def _stages_inside(name: str, value: Any) -> tuple[Stage, ...]:
         raise PipelineError(
             f"{name}: stages must be {or_one}, such as [ColorJitter(0.4), GaussianBlur(5)], not {value!r}"
         )
+    if name == "RandomChoice" and all(isinstance(stage, Mixing) for stage in stages):
+        return tuple(stages)
     for stage in stages:
         pixels = type(stage).primitives is not Stage.primitives and not isinstance(stage, Decode)
         if not pixels or stage.mixes or stage.changes_labels:

@@ -50,15 +50,23 @@ class OneHot(Stage):
         return LabelSpec((self.num_classes,), self.dtype)
 
     def change_labels(self, labels: Array, params: Params, ops: Ops = NUMPY) -> Array:
-        return ops.cast(labels[..., None] == ops.i64(np.arange(self.num_classes)), self.dtype)
+        return encoded(labels, self.num_classes, self.dtype, ops)
 
     def wrong_label(self, labels: NDArray[np.int64]) -> tuple[int, str] | None:
-        wrong = (labels < 0) | (labels >= self.num_classes)
-        if not wrong.any():
-            return None
-        index = int(np.argmax(wrong))
-        label = labels[index]
-        raised = f"pass num_classes={label + 1} or more, or " if label >= 0 else ""
-        return index, (
-            f"its label must be in 0 … {self.num_classes - 1} for {self}, not {label}: {raised}correct the label"
-        )
+        return outside(str(self), self.num_classes, labels)
+
+
+def encoded(labels: Array, num_classes: int, dtype: str, ops: Ops = NUMPY) -> Array:
+    """Classes' numbers, int64 ``[n]``, as 1 at each one's place and 0 elsewhere, ``[n, num_classes]``."""
+    return ops.cast(labels[..., None] == ops.i64(np.arange(num_classes)), dtype)
+
+
+def outside(stage: str, num_classes: int, labels: NDArray[np.int64]) -> tuple[int, str] | None:
+    """The index of the first label that is no class's number, and why a stage can't take it; ``None`` if all are."""
+    wrong = (labels < 0) | (labels >= num_classes)
+    if not wrong.any():
+        return None
+    index = int(np.argmax(wrong))
+    label = labels[index]
+    raised = f"pass num_classes={label + 1} or more, or " if label >= 0 else ""
+    return index, f"its label must be in 0 … {num_classes - 1} for {stage}, not {label}: {raised}correct the label"

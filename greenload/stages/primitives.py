@@ -151,6 +151,16 @@ class Erase(Primitive):
 
 
 @dataclass(frozen=True)
+class Mix(Primitive):
+    """Each image of a batch with another of it: ``params["weight"]`` of the image and the rest of image
+    ``params["partner"]``, and that one alone inside ``params["box"]``.
+
+    Weights are float64 multiples of 2⁻¹², partners int64 positions in the batch, boxes int64 ``[top, left, height,
+    width]``, empty where height is 0. Integers are rounded half up; floats are computed in float32, then rounded.
+    """
+
+
+@dataclass(frozen=True)
 class Call(Primitive):
     """A user's own function of an image (or a batch), for backends that can call it."""
 

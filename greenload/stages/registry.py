@@ -17,10 +17,11 @@ from greenload.stages import (
     geometry,
     labels,
     levels,
+    mixing,
 )
 from greenload.stages.base import Stage
 
-_MODULES = (affine, apply, color, combinators, conversion, cropping, dataset, filters, geometry, labels, levels)
+_MODULES = (affine, apply, color, combinators, conversion, cropping, dataset, filters, geometry, labels, levels, mixing)
 _NAMED = {name: value for module in _MODULES for name, value in vars(module).items() if is_public(value)}
 
 STAGES: Mapping[str, type[Stage]] = {

@@ -58,6 +58,7 @@ STAGES = (
             *suite.LEVEL_MAPS,
             *suite.DTYPES,
             *suite.CONVERSIONS,
+            *suite.MIXES,
             *suite.CALLS[1:],
         )
     ),
@@ -77,6 +78,7 @@ PRIMITIVES = (
     p.Color(),
     p.Blur(3, 3),
     p.Erase((0.0,)),
+    p.Mix(),
     p.Call(abs),
     p.LookUp(bytes(256)),
     p.Autocontrast(),

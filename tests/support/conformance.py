@@ -30,8 +30,10 @@ from greenload.stages import (
     Batch,
     CenterCrop,
     ColorJitter,
+    CutMix,
     Decode,
     GaussianBlur,
+    MixUp,
     Normalize,
     Pad,
     RandomAffine,
@@ -210,6 +212,28 @@ CHOICES: tuple[tuple[Stage, ...], ...] = (
     ),
 )
 """Some images through one stage, others through another."""
+MIXES: tuple[tuple[Stage, ...], ...] = (
+    *(
+        (*dtype, *batch, stage)
+        for dtype in ((), *((ToDtype(dtype, scale=True),) for dtype in SMALL))
+        for batch, stage in (
+            ((Batch(IMAGES),), MixUp(num_classes=IMAGES)),
+            ((RandomHorizontalFlip(), Batch(IMAGES)), CutMix(0.5, num_classes=IMAGES)),
+        )
+    ),
+    (
+        RandomVerticalFlip(),
+        Batch(IMAGES),
+        RandomChoice([CutMix(num_classes=IMAGES), MixUp(0.2, num_classes=IMAGES)], [2, 1]),
+        CutMix(),
+        MixUp(),
+        RandomErasing(0.7),
+        ToDtype("float32", scale=True),
+        MixUp(),
+        Normalize(MEAN, STD),
+    ),
+)
+"""Images of a batch mixed with each other."""
 RESIZED: tuple[tuple[Stage, ...], ...] = (
     (Resize((30, 20)), RandomChoice([RandomResizedCrop((30, 20)), RandomCrop((30, 20), 3, fill=1), Resize((30, 20))])),
     (Resize((30, 20)), RandomApply([Pad((1, 2), fill=3), CenterCrop((30, 20))], 0.5)),
@@ -294,7 +318,7 @@ def cases() -> tuple[Case, ...]:
     for place, stages in enumerate(LEVEL_MAPS):
         kinds = (("noise", "photo", "steps")[(place + turn) % 3] for turn in range(len(FEW)))
         found += [Case(*size, "uint8", stages, kind) for size, kind in zip(FEW, kinds, strict=True)]
-    for stages in (*CHOICES, *CONVERSIONS, *CALLS):
+    for stages in (*CHOICES, *MIXES, *CONVERSIONS, *CALLS):
         found += [Case(*size, dtype, stages, "noise") for size in FEWEST for dtype in ("uint8", "float32")]
     for stages in (*WHOLE, *RESIZED):
         found += [Case(height, width, "uint8", stages, "photo") for height, width in ((33, 57), (101, 203), (240, 320))]
@@ -338,15 +362,17 @@ def outline(case: Case) -> Pipeline:
 def reference(pipeline: Pipeline, images: Sequence[Pixels], numbers: Pixels) -> Pixels:
     """Decoded images through every stage's float64 reference, stacked. Floats stand for float32 images."""
     layout = DrawLayout.of(pipeline)
-    done = []
-    for row, image in enumerate(images):
-        current: Any = image if image.dtype == np.uint8 else image.astype(np.float64)
-        for place, stage in enumerate(pipeline.stages):
-            share = layout.of_stage(numbers[row : row + 1], place)
-            params = stage.params(share, np.array([current.shape[0]]), np.array([current.shape[1]]))
-            current = stage.reference(current, {name: values[0] for name, values in params.items()})
-        done.append(current)
-    return np.stack(done)
+    current: list[Any] = [image if image.dtype == np.uint8 else image.astype(np.float64) for image in images]
+    for place, stage in enumerate(pipeline.stages):
+        share = layout.of_stage(numbers, place)
+        sides = np.array([image.shape[:2] for image in current]).T
+        if stage.mixes:
+            current = list(stage.reference(np.stack(current), stage.params(share, *sides)))
+            continue
+        for row, image in enumerate(current):
+            params = stage.params(share[row : row + 1], *sides[:, row : row + 1])
+            current[row] = stage.reference(image, {name: values[0] for name, values in params.items()})
+    return np.stack(current)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from greenload.backends.native.blobs import Blob
 from greenload.backends.native.pointers import addresses_of, bytes_of, contiguous, sizes_of
 
-ABI = 12
+ABI = 13
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
@@ -46,6 +46,7 @@ class Op(IntEnum):
     AFFINE = 12
     AUTOCONTRAST = 13
     EQUALIZE = 14
+    MIX = 15
 
 
 class Flag(IntFlag):

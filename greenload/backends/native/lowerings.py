@@ -108,6 +108,20 @@ def _erase_steps(primitive: p.Erase, before: ImageSpec, after: ImageSpec) -> Ste
     return ((_step(Op.ERASE, before, after, numbers=primitive.value), 4),)
 
 
+# two images of a batch as one
+
+
+def _mix_steps(primitive: p.Mix, before: ImageSpec, after: ImageSpec) -> Steps:
+    return ((_step(Op.MIX, before, after), 6),)
+
+
+def _mix_params(primitive: p.Mix, params: Params, ops: Ops) -> Sequence[Array]:
+    """The kernel counts partners from the image itself."""
+    partner = params["partner"]
+    offset = ops.f64(partner - ops.positions(partner))
+    return [offset[..., None], ops.f64(params["weight"])[..., None], ops.f64(params["box"])]
+
+
 # new values from several pixels
 
 
@@ -241,6 +255,7 @@ ROWS = (
     TableRow(p.Pad, Lowering(_pad_steps, _pad_params, _size), DTYPES),
     TableRow(p.Flip, Lowering(_flip_steps, _scalar("flip")), DTYPES),
     TableRow(p.Erase, Lowering(_erase_steps, _of("erase")), DTYPES),
+    TableRow(p.Mix, Lowering(_mix_steps, _mix_params), DTYPES, tolerance=tolerances.MIXED),
     TableRow(p.Resize, Lowering(_resize_steps, _size_params, _size), FILTERED, tolerance=_resized),
     TableRow(p.Warp, Lowering(_warp_steps, _warp_params), FILTERED, tolerance=_filtered(_WARPED)),
     TableRow(p.Blur, Lowering(_blur_steps, _scalar("sigma")), FILTERED, tolerance=_filtered(_BLURRED)),

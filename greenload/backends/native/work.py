@@ -21,6 +21,7 @@ from greenload.errors import BackendUnavailable
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step, reads_params
+from greenload.stages import primitives as p
 
 TASKS_A_THREAD = 4
 """Images differ in cost: with one task for each thread, threads would wait for the last. Each task costs 30 µs."""
@@ -106,6 +107,7 @@ class KernelSteps:
         self._spec_in, self._spec_out = steps[0].spec_in, steps[-1].spec_out
         self._stages = tuple({step.stage for step in steps if step.stage is not None and reads_params(step)})
         self._layout = Layout.of(TABLE, steps)
+        self._mixes = isinstance(steps[0].primitive, p.Mix)
         self._program = _programs(self._layout.columns, counted_as(self._layout))
         if self._layout.straight is not None:
             self._program(self._layout.straight)  # what the kernel doesn't take is found before the first batch
@@ -126,6 +128,8 @@ class KernelSteps:
         params = self._draws.params(numbers, taken.height, taken.width, self._stages, first=self._first)
         further = taken.further()
         entering: Any = taken.images if images is None else images
+        if self._mixes:  # the kernel reads others of the batch than the one that it is told of
+            entering = np.ascontiguousarray(entering)
         count = len(entering)
         sides = _sides(taken) if self._spec_in.encoded else np.array([image.shape for image in entering], np.int64)
         if done is None:

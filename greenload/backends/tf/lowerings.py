@@ -189,6 +189,31 @@ def equalize_tables(images: Any, places: Any, count: Any) -> Any:
     return tf.where(step > 0, tables, tf.range(256))
 
 
+def mix(primitive: p.Mix, before: ImageSpec, after: ImageSpec) -> Any:
+    """In float32, where sums of levels are exact; what isn't drawn isn't computed."""
+    levels = before.dtype in RANGES
+
+    def weighed(image: Any, other: Any, weight: Any) -> Any:
+        first, second = tf.cast(weight, tf.float32), tf.cast(1.0 - weight, tf.float32)
+        values = tf.cast(image, tf.float32) * first + tf.cast(other, tf.float32) * second
+        return tf.cast(tf.floor(values + 0.5) if levels else values, image.dtype)
+
+    def pasted(image: Any, other: Any, box: Any) -> Any:
+        top, left, height, width = tf.unstack(box[:, tf.newaxis], axis=-1)
+        rows, columns = (tf.range(tf.shape(image, tf.int64)[axis])[tf.newaxis] for axis in (1, 2))
+        down = (rows >= top) & (rows < top + height)
+        across = (columns >= left) & (columns < left + width)
+        return tf.where((down[:, :, tf.newaxis] & across[:, tf.newaxis])[..., tf.newaxis], other, image)
+
+    def changed(image: Any, params: dict[str, Any]) -> Any:
+        weight, box = params["weight"][:, tf.newaxis, tf.newaxis, tf.newaxis], params["box"]
+        other = tf.gather(image, params["partner"])
+        image = tf.cond(tf.reduce_any(weight < 1.0), lambda: weighed(image, other, weight), lambda: image)
+        return tf.cond(tf.reduce_any(box[:, 2] > 0), lambda: pasted(image, other, box), lambda: image)
+
+    return by_params(changed, after)
+
+
 def affine(primitive: p.Affine, before: ImageSpec, after: ImageSpec) -> Any:
     """In float32, whatever enters and leaves."""
 
@@ -222,5 +247,6 @@ ROWS = (
     TableRow(p.LookUp, look_up, ("uint8",)),
     TableRow(p.Autocontrast, fitted(autocontrast_tables), ("uint8",)),
     TableRow(p.Equalize, fitted(equalize_tables), ("uint8",)),
+    TableRow(p.Mix, mix, DTYPES, tolerance=tolerances.MIXED),
     TableRow(p.Affine, affine, DTYPES, tolerance=tolerances.affine),
 )

@@ -517,6 +517,79 @@ def test_a_result_that_does_not_fit_its_place_is_refused() -> None:
         assert failed[0][0] == Status.BAD_CALL and "bytes" in failed[0][1]
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "float16", "float32"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 7, 3), (33, 20, 4)])
+def test_images_of_a_batch_are_mixed(dtype: str, shape: tuple[int, int, int]) -> None:
+    random = np.random.default_rng(0)
+    batch = random.integers(-100, 100, (6, *shape)).astype(np.int8).astype(dtype)
+    height, width = shape[0] // 2, (shape[1] + 1) // 2
+    partner, weight = np.array([5, 0, 0, 3, 2, 1]), np.array([0, 1, 4095, 2048, 777, 4096]) / 4096
+    box = np.array([[0, 0, 0, 0], [shape[0] - height, 0, height, width], *[[0, shape[1] - width, height, width]] * 4])
+    rows = np.column_stack([partner - np.arange(6), weight, box]).astype(np.float64)
+    program = Program([KernelStep(Op.MIX, column=0, dtype_in=dtype, dtype_out=dtype)], 6)
+    out = np.empty_like(batch)
+    assert not program.run(batch, rows, out)
+    parts = np.empty_like(batch)
+    for part in (slice(0, 1), slice(1, 4), slice(4, 6)):  # what a call doesn't name is read as well
+        assert not program.run(batch[part], rows[part], parts[part])
+    expected = batch * weight[:, None, None, None] + batch[partner] * (1 - weight)[:, None, None, None].astype(
+        np.float64
+    )
+    expected = np.floor(expected + 0.5) if "int" in dtype else expected
+    for row, (top, left, rows_, columns) in enumerate(box):
+        inside = np.s_[row, top : top + rows_, left : left + columns]
+        expected[inside] = batch[partner][inside]
+    assert (out == parts).all()
+    if "int" in dtype:
+        assert (out == expected).all()
+    else:
+        np.testing.assert_allclose(out.astype(np.float64), expected, atol=200 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (0.5, 0.5, 0, 0, 0, 0),
+        (np.nan, 0.5, 0, 0, 0, 0),
+        (1e300, 0.5, 0, 0, 0, 0),
+        (0, 1.5, 0, 0, 0, 0),
+        (0, -0.5, 0, 0, 0, 0),
+        (0, np.nan, 0, 0, 0, 0),
+        (0, 2.0**-13, 0, 0, 0, 0),
+        (0, 0.5, 0, 0, 11, 1),
+        (0, 0.5, 0, 8, 1, 5),
+    ],
+    ids=str,
+)
+def test_a_mix_out_of_range_is_refused(row: tuple[float, ...]) -> None:
+    batch = pixels(10, 12, "noise")[None]
+    failed = Program([KernelStep(Op.MIX, column=0)], 6).run(batch, np.array([row], np.float64), np.empty_like(batch))
+    assert failed[0][0] == Status.BAD_CALL
+
+
+def test_only_the_first_step_mixes_and_dtypes_stay() -> None:
+    with pytest.raises(ValueError, match="only the first step mixes"):
+        Program([KernelStep(Op.FLIP, column=0), KernelStep(Op.MIX, column=0)], 6)
+    with pytest.raises(ValueError, match="takes no dtype"):
+        Program([KernelStep(Op.MIX, column=0, dtype_out="float32")], 6)
+    with pytest.raises(ValueError, match="reads 6 params"):
+        Program([KernelStep(Op.MIX, column=0)], 5)
+
+
+@pytest.mark.slow
+def test_mixing_gives_the_same_bits_with_avx2_and_without() -> None:
+    simd.check_same_bits("""
+for index in range(100):
+    height, width = (int(n) for n in random.integers(1, 40, 2))
+    batch = random.integers(0, 256, (2, height, width, 3), np.uint8)
+    rows = np.array([[1.0, weight / 4096, 0, 0, 0, 0] for weight in random.integers(0, 4097, 2)])
+    rows[1, 0] = -1
+    out = np.empty_like(batch)
+    assert not Program([KernelStep(Op.MIX, column=0)], 6).run(batch, rows, out)
+    digest.update(out.tobytes())
+""")
+
+
 BAD_STEPS = (
     [],
     [KernelStep(Op.RESIZE, height=5, width=0)],

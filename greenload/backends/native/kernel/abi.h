@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-#define GL_ABI 12         /* raised with every change of this file; the Python side checks it */
+#define GL_ABI 13         /* raised with every change of this file; the Python side checks it */
 #define GL_REASON 256     /* bytes of a reason, its zero included */
 #define GL_NAME 96        /* bytes of a counter's name, its zero included */
 
@@ -34,6 +34,10 @@ enum gl_op {
   GL_AFFINE = 12, /* no params; `numbers` [scales …, offsets …], half of `count` each, one a channel or one for all */
   GL_AUTOCONTRAST = 13, /* params [0 or 1] */
   GL_EQUALIZE = 14,     /* params [0 or 1] */
+  GL_MIX = 15,    /* params [offset, weight, top, left, height, width]: `weight` (0 … 1; of levels a multiple of 2⁻¹²) of
+                     the image and the rest of the one `offset` images behind it (before it where negative), and that one
+                     alone in the window; height may be 0. Only as the first step: there all images of a batch have one
+                     size and lie one behind another, also those that a call doesn't name */
 };
 
 enum gl_flag { GL_WINDOW = 1, GL_ANTIALIAS = 2, GL_VERTICAL = 4, GL_MAYBE = 8 };

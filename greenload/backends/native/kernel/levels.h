@@ -5,8 +5,8 @@
 
 namespace greenload {
 
-// From each channel's least and largest value to 0 … 255, as Pillow's ImageOps.autocontrast; a channel of one value stays
-// as it is.
+// From each channel's least and largest value to 0 … 255, as Pillow's ImageOps.autocontrast; a channel of one value
+// stays as it is.
 const uint8_t* autocontrast_tables(const Image& image, Buffer& memory);
 
 // By how many of each channel's values are below a level, as Pillow's ImageOps.equalize.

@@ -27,6 +27,7 @@ int params_of(const gl_step& step) {
     case GL_ERASE: return 4;
     case GL_PAD: return step.height ? 2 : 4;
     case GL_RESIZE: return step.height ? 0 : 2;
+    case GL_MIX:
     case GL_WARP: return 6;
     case GL_COLOR: return step.flags & GL_MAYBE ? 13 : 12;
     default: return 0;
@@ -71,7 +72,7 @@ void check_numbers(const gl_step& step) {
 }
 
 void check(const gl_step& step, int32_t columns) {
-  if (step.op < GL_DECODE || step.op > GL_EQUALIZE) {
+  if (step.op < GL_DECODE || step.op > GL_MIX) {
     fail(GL_BAD_CALL, "no op %d", step.op);
   }
   check_dtypes(step);
@@ -123,8 +124,8 @@ Program::Program(const gl_step* steps, int32_t count, int32_t columns)
   }
   for (int32_t i = 0; i < count; i++) {
     check(steps[i], columns);
-    if (steps[i].op == GL_DECODE && i > 0) {
-      fail(GL_BAD_CALL, "only the first step decodes");
+    if ((steps[i].op == GL_DECODE || steps[i].op == GL_MIX) && i > 0) {
+      fail(GL_BAD_CALL, "only the first step %s", steps[i].op == GL_MIX ? "mixes" : "decodes");
     }
     if (i > 0 && steps[i].dtype_in != steps[i - 1].dtype_out) {
       fail(GL_BAD_CALL, "step %d takes dtype %d, where the one before it gives %d", i, steps[i].dtype_in,

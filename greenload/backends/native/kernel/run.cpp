@@ -7,6 +7,7 @@
 #include "failure.h"
 #include "geometry.h"
 #include "levels.h"
+#include "mix.h"
 #include "probe.h"
 #include "program.h"
 #include "values.h"
@@ -99,6 +100,7 @@ class Run {
       case GL_COLOR: return (step.flags & GL_MAYBE) && params(k)[12] == 0.0;
       case GL_ERASE: return params(k)[2] == 0.0;
       case GL_TURN: return params(k)[0] == 1.0;
+      case GL_MIX: return params(k)[1] == 1.0 && params(k)[4] == 0.0;
       default: return false;
     }
   }
@@ -229,6 +231,7 @@ class Run {
       case GL_AUTOCONTRAST: fit(k, autocontrast_tables(image_, scratch_.tables)); break;
       case GL_EQUALIZE: fit(k, equalize_tables(image_, scratch_.tables)); break;
       case GL_AFFINE: affine(k); break;
+      case GL_MIX: mix(k); break;
     }
     return k;
   }
@@ -370,6 +373,20 @@ class Run {
         steps_[k].in_place() ? target_in_place(k) : target(k, image_.height, image_.width, steps_[k].given.dtype_out);
     steps_[k].affine->apply(image_, result);
     image_ = result;
+  }
+
+  // The image is the batch's own: those around it lie as many bytes apart as it has.
+  void mix(size_t k) {
+    const double offset = params(k)[0];
+    if (!(std::fabs(offset) < 0x1p31) || offset != std::floor(offset)) {
+      fail(GL_BAD_CALL, "%g is no image of a batch", offset);
+    }
+    const Window box = window_of(params(k) + 2);
+    if (box.height) {
+      check_window(box, image_.height, image_.width);
+    }
+    const uint8_t* other = image_.data + static_cast<int64_t>(offset) * image_.bytes();
+    replace(k, [&](uint8_t* to) { greenload::mix(image_, other, params(k)[1], box, to); });
   }
 
   // A constant as the image's dtype has it.
