@@ -25,7 +25,9 @@ OF_INTEGERS: dict[str, Callable[[Any], Stage]] = {
     "Apply": lambda n: gl.Apply(abs, shape=(n(3), None, n(1))),
     "Batch": lambda n: gl.Batch(n(7), np.bool_(True)),
     "CenterCrop": lambda n: gl.CenterCrop((n(5), n(6))),
+    "CutMix": lambda n: gl.CutMix(n(1), n(10)),
     "GaussianBlur": lambda n: gl.GaussianBlur(n(3), sigma=n(2)),
+    "MixUp": lambda n: gl.MixUp(n(1), n(10)),
     "OneHot": lambda n: gl.OneHot(n(10)),
     "Pad": lambda n: gl.Pad([n(1), n(2)], fill=n(3)),
     "RandomCrop": lambda n: gl.RandomCrop(n(32), padding=n(4), pad_if_needed=np.bool_(True)),
@@ -38,7 +40,9 @@ OF_INTEGERS: dict[str, Callable[[Any], Stage]] = {
 }
 OF_FLOATS: dict[str, Callable[[Any], Stage]] = {
     "ColorJitter": lambda x: gl.ColorJitter(x(0.5), (x(0.25), x(2.0)), hue=x(0.125)),
+    "CutMix": lambda x: gl.CutMix(x(0.5)),
     "GaussianBlur": lambda x: gl.GaussianBlur(3, (x(0.5), x(2.0))),
+    "MixUp": lambda x: gl.MixUp(x(0.5)),
     "Normalize": lambda x: gl.Normalize([x(0.5)], (x(0.25),)),
     "RandomAffine": lambda x: gl.RandomAffine(x(7.5), (x(0.5), x(0.25)), (x(0.5), x(1.5)), x(3.5), x(0.5)),
     "RandomApply": lambda x: gl.RandomApply(gl.RandomVerticalFlip(x(0.25)), x(0.5)),

@@ -25,8 +25,10 @@ from greenload.stages import (
     Cache,
     CenterCrop,
     ColorJitter,
+    CutMix,
     Decode,
     GaussianBlur,
+    MixUp,
     Normalize,
     OneHot,
     Pad,
@@ -652,6 +654,8 @@ def test_every_stage_is_listed_equal_by_value_and_hashable() -> None:
         Cache(form="planes", ram=1 << 30),
         Cache("/scratch/kept", disk=1 << 40),
         Batch(2),
+        MixUp(0.2, num_classes=10),
+        CutMix(0.5),
     ]
     assert {type(stage).__name__ for stage in made} == set(STAGES)
     assert len(set(made)) == len(made)
