@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from greenload.energy.attribution.attribute import attribute
-from greenload.energy.attribution.background import Background, find_background, with_own_joules
+from greenload.energy.attribution.background import find_background
 from greenload.energy.attribution.intervals import half_width
 from greenload.energy.attribution.observation import Metering, Observation
 
@@ -212,33 +212,3 @@ def test_what_long_windows_tell_of_other_processes_is_not_drowned_by_the_ticks_o
     assert found is not None
     assert found.other_j_per_cpu_s == pytest.approx(20.0, abs=1.0)
     assert found.watts == pytest.approx(10.0, abs=1.0)
-
-
-def replayed_beside(other_s: tuple[float, ...], ticks_s: tuple[float, ...]) -> list[float]:
-    """Own joules of windows of 5 J, with other processes' CPU seconds, 20 J each, and what ticks make of these."""
-    windows = [
-        window(
-            "step",
-            kind,
-            r // 2,
-            0,
-            0.25,
-            wall_ns=250_000_000,
-            other_cpu_s=max(0.0, other + tick),
-            energy_j={"cpu:package-0": 2.5 + 5.0 + 20 * other},
-        )
-        for r, (other, tick) in enumerate(zip(other_s, ticks_s, strict=True))
-        for kind in ("with" if r % 2 else "without",)
-    ]
-    own = with_own_joules(windows, {"cpu:package-0": Metering("measured")}, {"cpu:package-0": Background(10.0, 20.0)})
-    return [found.energy_j["cpu:package-0"] for found in own]
-
-
-def test_ticks_beside_a_steady_load_are_nobodys_joules() -> None:
-    ticks_s = (-0.01, 0.01, 0.0, 0.01, -0.01, 0.0)
-    assert replayed_beside((0.01,) * 6, ticks_s) == pytest.approx([5.0] * 6, abs=1e-9)
-
-
-def test_a_load_that_varies_by_more_than_ticks_is_taken_out_window_by_window() -> None:
-    other_s = (0.02, 0.2, 0.05, 0.15, 0.1, 0.08)
-    assert replayed_beside(other_s, (0.0,) * 6) == pytest.approx([5.0] * 6, abs=0.02)

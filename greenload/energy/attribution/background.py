@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from greenload.energy.attribution.intervals import Variance, half_width
 from greenload.energy.attribution.observation import Metering, Observation, counted_ns, read_quantity
-from greenload.energy.attribution.ticks import tick_square, with_steady_others
 from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure
 
@@ -41,11 +40,16 @@ BEND_BAND = 0.15
 """Standard deviation given to the exponent in "power grows with busy cores to the power of 1" before the windows are
 asked: a choice, since cores share caches, clocks and cooling; where other processes vary between idle windows, these
 outweigh it."""
+TICK_ERROR_S = 0.006
+"""Standard deviation of a window's CPU seconds of other processes, which come in the kernel's ticks of 10 ms: two
+edges, each spread evenly over a tick, for two counters (user and system time), ``10 ms · sqrt(4 / 12)``."""
 LEAST_VARIATION = 30.0
 """How often the variance of its ticks the other processes' variation must hold to count: their joules then come out 3 %
 too small at worst."""
 _LEAST_IDLE = 2  # one idle window has no error
 _LEAST_DF = 1.0
+_JIFFY_S = 0.004
+"""What the kernel bills a core's time by where it doesn't read a clock (250 Hz, as most distributions build it)."""
 _LEAST_BUSY = 0.1  # of the working windows' cores: fewer than that are no load whose growth could be seen
 _PASSES = 3
 _LEAST_OWN = 0.1  # of the joules: below it, own ones are no scale
@@ -164,8 +168,7 @@ def with_own_joules(
             energy[name] = joules
         return energy
 
-    working = [window for window in observations if window.kind != "idle"]
-    return [replace(window, energy_j=own(window)) for window in with_steady_others(working)]
+    return [replace(window, energy_j=own(window)) for window in observations if window.kind != "idle"]
 
 
 def idle_power(
@@ -237,10 +240,16 @@ def _with_alone(x: Floats, busy_cores: float) -> Floats:
     return np.column_stack([x, other, other * np.log(np.maximum(other / busy_cores, _LEAST_BUSY))])
 
 
+def _tick(seconds: Floats, cores: float) -> float:
+    """The sum of squares that ticks alone would make of other processes' busy cores in windows of these lengths."""
+    error = TICK_ERROR_S**2 + cores * _JIFFY_S**2 / 6  # two edges in each core, each spread evenly over a jiffy
+    return float((error / seconds**2).sum())
+
+
 def _idle_rows(idle: Sequence[Observation], domain: str, busy_cores: float) -> _Rows:
     seconds, other, joules, _, _ = _columns(idle, domain)
     x = np.stack([np.ones_like(seconds), other / seconds], axis=1)
-    x = _without_ticks(x, tick_square(seconds, float(other.sum() / seconds.sum())))
+    x = _without_ticks(x, _tick(seconds, float(other.sum() / seconds.sum())))
     return _Rows(_with_alone(x, busy_cores), joules / seconds)
 
 
@@ -266,7 +275,7 @@ def _work_rows(work: Sequence[Observation], domain: str) -> _Rows:
             seconds, samples = part[0].mean(), columns[4, alike]
             cores = float((part[1] + part[3]).sum() / part[0].sum())
             columns[:4, alike] = (part - np.outer(part.sum(axis=1), samples / samples.sum())) / seconds
-            ticks += tick_square(np.full(len(alike), seconds), cores)
+            ticks += _tick(np.full(len(alike), seconds), cores)
         cpu = columns[3, indices]
         square = float(cpu @ cpu)
         if square > 0:
