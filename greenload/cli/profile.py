@@ -34,7 +34,10 @@ def add_command(add: AddCommand) -> None:
         "--samples", type=positive_int, default=512, help="samples to measure on (default %(default)s)"
     )
     profile.add_argument(
-        "--rounds", type=positive_int, default=5, help="rounds of windows a build (default %(default)s)"
+        "--rounds",
+        type=positive_int,
+        default=5,
+        help="rounds of windows a build; in place two fifths (default %(default)s)",
     )
     profile.add_argument(
         "--precision",

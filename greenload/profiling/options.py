@@ -21,7 +21,7 @@ Watch = Callable[[Sampler, Sequence[MeterStatus]], AbstractContextManager[object
 SAMPLES = 512
 """Different samples that a profile works on, at most."""
 ROUNDS = 5
-"""Rounds of adjacent windows on each of two builds."""
+"""Rounds of adjacent windows on each of two builds, or for as many on more and shorter ones."""
 COUNT_ROWS = "rows"
 """What ``samples_per_element`` may be where elements are batches of different sizes."""
 

@@ -81,8 +81,8 @@ class Pace:
             self._told_reach = True
             within = expected(attribution, self._wanted, builds=builds, most_builds=builds + wanted)
             if within > _CLEARLY * self._wanted:
-                ends = f"{wanted} more builds" if wanted else "no more time"
-                self._announce(f"±{100 * self._wanted:g} % is out of reach: about ±{100 * within:.0f} % with {ends}")
+                ends = f"{wanted} more build{'s' * (wanted > 1)}" if wanted else "no more time"
+                self._announce(f"±{100 * self._wanted:g} % is out of reach: about ±{100 * within:.1f} % with {ends}")
         return wanted
 
     def reached(self, attribution: Attribution, seen: Sequence[Observation]) -> Precision | None:

@@ -15,7 +15,7 @@ from greenload.backends.native import op
 from greenload.backends.tables import in_tf_data
 from greenload.energy.attribution.attribute import COUNTED_KINDS
 from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, WHOLE, Observation, writing_step
-from greenload.energy.attribution.precision import Length
+from greenload.energy.attribution.precision import Length, idle_windows_s, least_window_s
 from greenload.energy.attribution.quantity import ISOLATION_BIAS_ON_BATCHES
 from greenload.energy.domains import Domain
 from greenload.energy.sampler import Sampler
@@ -34,7 +34,7 @@ from greenload.profiling.page_cache import ColdFiles
 from greenload.profiling.replays import PipelineReplays
 from greenload.profiling.runs import LayerRun, ReadWork, held_batches, no_clocks, plan_run
 from greenload.profiling.schedule import AROUND_S, PREPARING_S, TRACING_S
-from greenload.profiling.windows import BUILDS, Further, Runnable, closing, no_further_build
+from greenload.profiling.windows import Further, Runnable, closing, no_further_build
 from greenload.system.frameworks import tf
 from greenload.system.random_states import random_states_kept
 
@@ -159,10 +159,12 @@ class PipelineCampaign(Campaign):
         if not self._can_have_clocks:
             return length, ""
         self._rounds = schedule.clocked_rounds(options.rounds)
-        self.window_s = window_s = length.window_s if self.counted else schedule.CLOCKED_WINDOW_S
-        replayed = sum(self.counted or not _sees_all(step) or step.kind == "batch" for step in self.steps)
-        whole_s = 3 * self._rounds * (3 * window_s + AROUND_S)
-        each_s = TRACING_S + whole_s + replayed * (PREPARING_S + 2 * self._rounds * (window_s + AROUND_S))
+        self.window_s = window_s = schedule.window_s(length, self.channels)
+        replayed = sum(self.counted or not _may_have_clock(step) for step in self.steps)
+        around_s = AROUND_S + least_window_s(self.channels)
+        whole_s = 3 * self._rounds * (3 * window_s + around_s)
+        each_s = TRACING_S + whole_s + replayed * (PREPARING_S + 2 * self._rounds * (window_s + around_s))
+        each_s += idle_windows_s(self.channels)
         least, most = schedule.least_builds(options.precision), schedule.most_builds(options.precision)
         return Length(window_s, self._rounds, least, most, least * each_s, most * each_s), ""
 
@@ -250,9 +252,9 @@ class PipelineCampaign(Campaign):
             self._fill_caches(run)
 
         def size(run: Runnable) -> int:
-            return self._window_samples(run, self.window_s)
+            return self._window_samples(run, max(self.window_s, schedule.TRIAL_WINDOW_S), self._s_per_sample)
 
-        self._trial(name, make, fill, size, rounds=max(2, -(-self._rounds // BUILDS)))
+        self._trial(name, make, fill, size, rounds=schedule.TRIAL_ROUNDS)
 
     @property
     def _order(self) -> Order:
@@ -360,6 +362,11 @@ class PipelineCampaign(Campaign):
 def _sees_all(step: Step) -> bool:
     """Whether a clock of the step sees all that it does: TensorFlow has other threads do parts of steps on pixels."""
     return step.kind != "pixels" or not in_tf_data(step.backend)
+
+
+def _may_have_clock(step: Step) -> bool:
+    """Whether a step is probably measured in place; of those on DALI only one that it does alone is."""
+    return step.kind == "read" or (step.kind == "pixels" and step.backend in ("native", "pillow"))
 
 
 def _reading(made: DatasetBuilder, names: Collection[str]) -> ReadWork:

@@ -97,22 +97,23 @@ def profile(
         samples: different samples to work on, at most; fewer where the source is smaller or they would fill the memory,
             or where a dataset takes too long for them, which ``skipped`` says. No pass takes more of a dataset whose
             Python generator has no known length (``take`` or ``assert_cardinality`` tells it): its epoch isn't counted.
-        rounds: rounds of windows on each build, at least 2. More make intervals narrower.
+        rounds: rounds of windows on each build, at least 2; two fifths of them, but at least 2, where steps are
+            measured in place, on more and shorter builds. More make intervals narrower.
         seed: decides which samples are drawn, and the order of windows.
         name: a name for the report's ``pipeline``.
         on_error: ``"raise"``, or ``"skip"`` to leave bad records out, which the report lists; not for a dataset.
         precision: how narrow intervals are to be: 0.05 for ±5 % of each step, or ±1 % of the whole where that is more,
             in CPU seconds and in measured joules. Independent builds are then measured one after another until that
-            is reached, at most 8; without it there are two. 0.02 is the least. ``report.precision`` says what was
-            reached.
+            is reached, at most 8 (in place 3 to 30); without it there are two (in place five). 0.02 is the least.
+            ``report.precision`` says what was reached.
         cold: drop the files' pages from the page cache before each window that reads them, so that reading comes from
             the device; ``report.cold`` says what could not be dropped. Of a dataset those files that its graph names.
         samples_per_element: samples in an element of a dataset, on average, or ``"rows"`` to count the rows of each:
             where its graph can't tell. Left out, rows are counted of the batches that ``batch`` and its kin,
             ``rebatch``, ``bucket_by_sequence_length`` and ``group_by_window`` make, and otherwise elements.
         progress: called with the share done and what runs now.
-        announce: told how long it will take, where a precision is wanted; of a dataset always, with the number of its
-            passes and the samples in each.
+        announce: told how long it will take, where a precision is wanted, and after the first builds if that looks out
+            of reach; of a dataset always, with the number of its passes and the samples in each.
         watch: called with the sampler and what is known of its meters; what it gives is entered while they run, to show
             their counters meanwhile.
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from greenload.energy.attribution.precision import Length
+from greenload.energy.meters.base import Channel
 from greenload.profiling.options import ROUNDS
 from greenload.profiling.windows import BUILDS, LEAST_ROUNDS
 
@@ -21,10 +25,16 @@ PREPARING_S = 0.5
 """Wall seconds of building a step's runs."""
 TRACING_S = 2.0
 """Wall seconds of tracing and optimising the graphs of a pipeline with clocks and without."""
-TRIAL_ROUNDS = 3
-"""Rounds of a trial on each of its builds."""
+TRIAL_ROUNDS, TRIAL_WINDOW_S = 3, 0.2
+"""Rounds of a trial on each of its builds, and wall seconds of its windows, at least."""
 _LEAST_MOST, _MOST = 8, 30  # builds where a precision is wanted
 _AT_5 = 8  # builds that 5 % may take
+
+
+def window_s(length: Length, channels: Mapping[str, Channel]) -> float:
+    """Wall seconds of a step's window: as planned where a counter reads, whose edges are then small beside it."""
+    counted = any(channel.provenance == "measured" for channel in channels.values())
+    return length.window_s if counted else CLOCKED_WINDOW_S
 
 
 def clocked_rounds(rounds: int) -> int:

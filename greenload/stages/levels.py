@@ -131,8 +131,8 @@ class RandomPosterize(_LevelMap):
     It is one look-up in a table of 256 levels, before ``Batch`` or after it; with 8 bits it does nothing. "Posterize"
     of AutoAugment (Cubuk et al. 2019, arXiv 1805.09501), which draws 4 to 8 bits. Pillow's
     ``ImageOps.posterize`` and torchvision give the same values. torchvision takes floats too, and 0 bits, which make
-    every image black and are refused here. ``keras.layers.RandomPosterization`` does it to every image, and gives
-    floats.
+    every image black and are refused here. ``keras.layers.RandomPosterization`` does it to every image, draws the
+    bits of each from 1 to below its ``factor``, and gives floats.
 
     Args:
         bits: how many are kept, from 1 to 8.
@@ -171,8 +171,8 @@ class RandomAutocontrast(_LevelMap):
     (``torchvision.transforms.v2.RandomAutocontrast``), in uint8 images of any number of channels.
 
     With ``low`` and ``high`` of a channel, ``v`` becomes ``(v − low) · 255 / (high − low)``, cut to an integer; a
-    channel of one value stays as it is. It is one look-up in a table of each channel's own, before ``Batch`` or after
-    it. "AutoContrast" of AutoAugment (Cubuk et al. 2019, arXiv 1805.09501).
+    channel of one value stays as it is. It is one look-up in a table of each channel's own (arithmetic on DALI), before
+    ``Batch`` or after it. "AutoContrast" of AutoAugment (Cubuk et al. 2019, arXiv 1805.09501).
 
     Libraries disagree about a value's last level, as they round the formula's terms before they cut. This has the bits
     of Pillow's ``ImageOps.autocontrast``, which computes ``v · s − low · s`` in double precision. Over all pairs of

@@ -100,7 +100,7 @@ def kind_notes(reasons: Sequence[str], profile: Report | None, watched: bool) ->
     unknown = "loader and model are one figure"
     if watched:
         unknown = "the loader is its functions alone, and tf.data's hand-over is in the model's part"
-    return [f"in an epoch of which isn't known whether it filled the cache, {unknown}: {why}" for why in reasons]
+    return [f"it isn't known whether an epoch filled the cache, so that there {unknown}: {why}" for why in reasons]
 
 
 def validation_notes(validation: Sequence[Window], known: Sequence[str]) -> list[str]:

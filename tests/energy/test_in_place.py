@@ -363,6 +363,17 @@ def test_windows_in_which_an_unknown_function_may_run_dont_tell_what_passing_tak
     assert joules == pytest.approx(CLOCKED_J | {"crop": 40e-6, HAND_OVER: 5 * 8.9e-5}, rel=1e-6)
 
 
+def test_what_passing_takes_is_told_by_replays_in_which_no_function_runs() -> None:
+    """Decoding has no clock: what runs in the windows without flipping isn't only passing."""
+    seen = [
+        replace(one, work={name: work for name, work in one.work.items() if name != "decode"})
+        for one in clocked_replays()
+    ]
+    found = attribute(seen, steps=("decode", "flip"), domains=PACKAGE, passing={"decode"})
+    joules = {step.name: step.cost.energy_j_per_sample["cpu:package-0"].value for step in found.steps}
+    assert joules["flip"] == pytest.approx(CLOCKED_J["flip"], rel=1e-6)
+
+
 def test_intervals_of_light_functions_joules_hold_the_truth() -> None:
     held = dict.fromkeys(CLOCKED_J, 0)
     for seed in range(40):

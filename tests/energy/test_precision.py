@@ -7,7 +7,7 @@ import math
 import pytest
 
 from greenload.energy.attribution.costs import HAND_OVER, Attribution, Cost, StepCost
-from greenload.energy.attribution.precision import Length, Reached, further, plan_length, reached
+from greenload.energy.attribution.precision import Length, Reached, further, plan_length, reached, unreached
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel
 from greenload.errors import UsageError
@@ -33,6 +33,12 @@ def test_the_worst_step_decides() -> None:
     found = reached(attribution({"a": cost(figure(8.0, 0.2)), "b": cost(figure(2.0, 0.15))}, WHOLE), 0.05)
     assert found == Reached(False, "b", "cpu_s", pytest.approx(1.5))
     assert reached(attribution({"a": cost(figure(8.0, 0.2)), "b": cost(figure(2.0, 0.15))}, WHOLE), 0.08).ok
+
+
+def test_steps_that_are_not_known_well_enough_are_named() -> None:
+    costs = {"a": cost(figure(8.0, 0.2)), "b": cost(figure(2.0, 0.15)), "c": cost(Figure.missing())}
+    assert unreached(attribution(costs, WHOLE), 0.05) == {"b", "c"}
+    assert unreached(attribution(costs, WHOLE), 0.08) == {"c"}
 
 
 def test_a_small_step_is_judged_by_a_fifth_of_the_whole() -> None:

@@ -51,7 +51,7 @@ class Faked(PipelineCampaign):
         self.made += 1
         return Passing()
 
-    def _window_samples(self, run: Any, seconds: float) -> int:
+    def _window_samples(self, run: Any, seconds: float, s_per_sample: float = 0.0) -> int:
         return 100
 
 

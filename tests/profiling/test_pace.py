@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +13,12 @@ import pytest
 from greenload.energy.attribution.attribute import attribute
 from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.observation import Observation
+from greenload.energy.attribution.precision import idle_windows_s, plan_length
+from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Sampler
+from greenload.profiling import schedule
 from greenload.profiling.pace import Pace
+from greenload.profiling.tfdata.campaign import DatasetCampaign
 from greenload.profiling.windows import Windows
 
 
@@ -102,3 +108,26 @@ def test_what_has_no_figure_is_not_within_the_precision() -> None:
 def test_a_precision_that_cannot_be_had_is_refused(wanted: float) -> None:
     with pytest.raises(Exception, match="precision"):
         builds(wanted, 0.1)
+
+
+def test_a_number_of_rounds_is_for_fewer_on_more_builds_in_place() -> None:
+    assert [schedule.clocked_rounds(rounds) for rounds in (2, 5, 10, 20)] == [2, 2, 4, 8]
+    assert schedule.least_builds(None) == 5 and schedule.least_builds(0.05) == 3
+    assert [schedule.most_builds(wanted) for wanted in (None, 1.0, 0.05, 0.02)] == [5, 8, 8, 30]
+    assert [build for build in range(6) if schedule.replays_in(build, 3)] == [0, 1, 3, 4, 5]
+
+
+def test_windows_in_place_are_short_unless_a_counter_reads() -> None:
+    modelled = {"cpu": Channel("cpu", "modelled")}
+    gpu = {"gpu:0": Channel("gpu:0", "measured", update_s=1.0, sum_gap_s=1.0)}
+    for channels, window_s in (({}, 0.1), (modelled, 0.1), (gpu, plan_length(gpu, steps=1).window_s)):
+        assert schedule.window_s(plan_length(channels, steps=1), channels) == window_s
+    assert idle_windows_s(modelled) == 0.0 < idle_windows_s(gpu)
+
+
+def test_the_first_trial_always_has_time() -> None:
+    campaign = object.__new__(DatasetCampaign)
+    campaign.bounds, campaign._deadline_s, campaign._tried = SimpleNamespace(trial_s=30.0), time.monotonic(), False  # type: ignore[assignment]
+    assert campaign.in_time()
+    campaign._tried = True
+    assert not campaign.in_time()

@@ -30,7 +30,7 @@ def kinds(energy: gl.EnergyCallback) -> list[str]:
     for spent in energy.epochs:
         cpu_s, samples = spent.loader.cpu_s, spent.passed.samples
         if cpu_s is None or cpu_s.value is None:
-            assert any("isn't known whether it filled the cache" in note for note in spent.notes)
+            assert any("isn't known whether an epoch filled the cache" in note for note in spent.notes)
             found.append("unknown")
             continue
         assert samples

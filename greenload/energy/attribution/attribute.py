@@ -6,7 +6,7 @@ Everything here is arithmetic on numbers already read; nothing touches a meter.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -153,6 +153,7 @@ def attribute(
     isolation_bias: Mapping[str, float] | None = None,
     hand_over: bool = True,
     reader: str = "",
+    passing: Collection[str] | None = None,
 ) -> Attribution:
     """Costs of every step, the held-out run, the idle power, and what no step explains.
 
@@ -169,6 +170,7 @@ def attribute(
             replay than in the pipeline; `ISOLATION_BIAS` for steps that aren't named.
         hand_over: whether there is such a step, where there are such windows.
         reader: the step with a clock that reads all the files; empty for none.
+        passing: steps whose windows "without" only pass elements on; if None, those in which clocks saw no function.
 
     Raises:
         UsageError: a step, or the held-out run, has no windows.
@@ -183,7 +185,7 @@ def attribute(
     clocked = {name: group for name in steps if (group := _clocked(windows, name)) is not None}
     methods = [IN_PLACE if name in clocked else _method(windows, steps, index) for index, name in enumerate(steps)]
     last = (UNCLOCKED if windows[UNCLOCKED] else CLOCKED) if hand_over and windows[CLOCKED] else None
-    windows = with_passing(own, clocked)
+    windows = with_passing(own, clocked, passing)
     differences = step_differences(steps, methods, isolation_bias or {}, clocked, last)
     replayed = ["replay" if _is_replayed(windows, name) else how for name, how in zip(steps, methods, strict=True)]
     replays = step_differences(steps, replayed, isolation_bias or {}, clocked, last)

@@ -33,21 +33,23 @@ _read_cpu_s = value_reader("cpu_s")
 Measure = Callable[[Observation], float]
 
 
-def with_passing(windows: Sequence[Observation], clocked: Mapping[str, object]) -> WindowIndex:
-    """The windows, and those of replays without a step with a clock once more, together, where clocks saw nothing.
-
-    Where clocks saw a step's function in its replay they would have seen others beside it. Where none has clocks, as in
-    reports made before, that isn't known.
+def with_passing(
+    windows: Sequence[Observation], clocked: Collection[str], passing: Collection[str] | None = None
+) -> WindowIndex:
+    """The windows, and those of replays without a step once more, together, where they only pass elements on.
 
     Args:
         windows: of a profile.
-        clocked: steps with clocks, by name.
+        clocked: steps with clocks.
+        passing: steps of which that is known. If None, those with clocks: where these saw a step's function in its
+            replay they would have seen others beside it. Where none has clocks, as in reports made before, that isn't
+            known.
     """
     told = {window.step for window in windows if window.kind == "with" and _seconds(window, window.step)}
     passing = [
         replace(window, step="")
         for window in windows
-        if window.kind == "without" and window.step in (told or clocked)
+        if window.kind == "without" and window.step in ((told or clocked) if passing is None else passing)
         if not any(work.calls for work in window.work.values())
     ]
     return WindowIndex([*windows, *passing])

@@ -125,6 +125,13 @@ def idle_window_s(channels: Mapping[str, Channel]) -> float:
     return max(IDLE_WINDOW_S, least_window_s(channels))
 
 
+def idle_windows_s(channels: Mapping[str, Channel]) -> float:
+    """Wall seconds of a build's windows of the idle machine; 0 where no counter contains its power."""
+    if all(channel.provenance != "measured" for channel in channels.values()):
+        return 0.0
+    return IDLE_WINDOWS * (idle_window_s(channels) + least_window_s(channels))
+
+
 def plan_length(
     channels: Mapping[str, Channel], precision: float | None = None, *, steps: int, rounds: int = 5
 ) -> Length:
@@ -153,7 +160,7 @@ def plan_length(
         most = MOST_BUILDS
     around_s = _SETTLING_S + least_window_s(channels)
     each = 2 * rounds * (steps * (window_s + around_s) + _FULL * window_s + around_s) + steps * _PREPARING_S
-    each += IDLE_WINDOWS * (idle_window_s(channels) + least_window_s(channels)) if edges else 0.0
+    each += idle_windows_s(channels)
     return Length(window_s, rounds, LEAST_BUILDS, most, LEAST_BUILDS * each, most * each)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from greenload.profiling import schedule
-from greenload.profiling.schedule import AROUND_S, PREPARING_S
+from greenload.profiling.schedule import AROUND_S, PREPARING_S, TRIAL_ROUNDS
 from greenload.profiling.tfdata.caches import Stores, on_disk
 from greenload.profiling.tfdata.counting import Counts
 from greenload.profiling.tfdata.epochs import first_samples, may_start_anew
@@ -202,7 +202,13 @@ def plan_clocked_bounds(
         return max(0.0, work.build(kept, kept)[1] - whole_s) + firsts_s
 
     def bounds(kept: int) -> Bounds:
+        reasons = {}
+        if kept < rounds:
+            reasons["rounds"] = (
+                f"{kept} on each build, not {rounds}: with those measuring the steps would take more than {MOST_S:g} s"
+            )
         return Bounds(
+            reasons=reasons,
             samples=work.samples,
             rounds=kept,
             further_rounds=kept,
@@ -313,9 +319,10 @@ class _Work:
 
     def trial_s(self, rounds: int) -> float:
         """Wall seconds of a trial."""
-        fill_s = 2 * (1.05 * self.epoch or self.samples) * self.counts.s_per_sample
+        # Without a cache only a change that makes one fills it.
+        fill_s = (1 + bool(self.stores)) * (1.05 * self.epoch or self.samples) * self.counts.s_per_sample
         fill_s += 2 * self.counts.first_s * (not self.epoch)
-        windows_s = (2 * rounds + 2) * (self.whole_s(2 * self.window_s) + AROUND_S)
+        windows_s = (2 * max(rounds, TRIAL_ROUNDS) + 2) * (self.whole_s(2 * self.window_s) + AROUND_S)
         return BUILDS * (fill_s + 2 * PREPARING_S + windows_s)
 
 

@@ -86,7 +86,7 @@ class DatasetCampaign(Campaign):
         self._told = told
         self._precision = options.precision
         self._contexts: dict[str, str] = {}
-        self._begun_s, self._deadline_s, self._late_s = 0.0, math.inf, math.inf
+        self._begun_s, self._deadline_s, self._late_s, self._tried = 0.0, math.inf, math.inf, False
         self.bounds: Bounds | None = None
         """What it keeps to."""
         self.hurried = False
@@ -260,8 +260,8 @@ class DatasetCampaign(Campaign):
         return late
 
     def in_time(self) -> bool:
-        """Whether there is time for another trial."""
-        return self.bounds is None or time.monotonic() + self.bounds.trial_s <= self._deadline_s
+        """Whether there is time for another trial: always for the first."""
+        return self.bounds is None or not self._tried or time.monotonic() + self.bounds.trial_s <= self._deadline_s
 
     def trial(self, name: str, make: Callable[[], tf.data.Dataset], share: float) -> None:
         """Adjacent windows of the whole as it is and of what ``make`` gives in its place.
@@ -271,6 +271,7 @@ class DatasetCampaign(Campaign):
             make: builds the changed dataset, of the same batches.
             share: of the progress, that this takes.
         """
+        self._tried = True
         whole = {"with": bool(self.stores)}  # without a cache there are only buffers to fill
 
         def runs() -> dict[str, DatasetRun]:
@@ -366,9 +367,7 @@ class DatasetCampaign(Campaign):
         return min(self.counts.samples, self.replays.samples)
 
     def _reads_at_most(self, step: str, kind: str) -> int:
-        if self.methods.get(step) == "replay":
-            return 0
-        return max(1, round(self._epoch() or self.counts.samples))
+        return 0 if self.methods.get(step) == "replay" else max(1, round(self._epoch() or self.counts.samples))
 
     def _fill(self, run: DatasetRun, whole: bool = False) -> None:
         """One pass over what is captured, or of the ``whole`` dataset: fills captures, caches, buffers, and settles."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -79,6 +79,7 @@ class ClockedCampaign(DatasetCampaign):
             self.untold = {name: f"{OTHERWISE}: {why}" for name, why in copy.missed.items() if name in rows}
         self.counted_with = same_datasets(self.root, self.clocked)
         self.reader = file_reader_step(self._own_rows, self.clocked)
+        self._clock_replays()
 
     def _build(self, build: int, name: str, share: float) -> None:
         if not self.clocked:
@@ -163,6 +164,12 @@ class ClockedCampaign(DatasetCampaign):
         self.untold = {**self.untold, **lost}
         self.clocked &= told
         self.counted_with = same_datasets(self.root, self.clocked)
+        self._clock_replays()
+
+    def _clock_replays(self) -> None:
+        """Put clocks into the replays of steps that are measured in place: only their joules are of interest then."""
+        if self.counted:
+            self.replays.clock(self._copy_of, self.clocked)
 
     @property
     def measured_steps(self) -> Sequence[Node]:
@@ -214,7 +221,16 @@ class ClockedCampaign(DatasetCampaign):
     @property
     def terms(self) -> dict[str, Any]:
         """What windows are attributed by, as `attribute` takes it."""
-        return super().terms | {"reader": self.reader or ""}
+        return super().terms | {"reader": self.reader or "", "passing": self._passing}
+
+    @property
+    def _passing(self) -> Collection[str]:
+        """Steps whose replays without them only pass elements on: no function runs there."""
+        return frozenset(
+            name
+            for name, method in self.methods.items()
+            if method == "replay" and self._contexts.get(name, "alone") == "alone"
+        )
 
     def attributed(self, seen: Sequence[Observation]) -> Attribution:
         """Every step's own cost whenever it runs; a cache's is that of reading it.

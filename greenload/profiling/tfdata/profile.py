@@ -112,8 +112,6 @@ class _Measurement:
                 root, counts, scratch, self.told, self.sampler, options, self.cold, copy_of=self.copy_of
             )
             campaign.watch()
-            if campaign.clocked:
-                campaign.replays.clock(self.copy_of, campaign.clocked)
             pace = Pace(options.precision, campaign.attributed, options.announce)
             pace.plan(campaign, len(campaign.rows), options.rounds, lambda length: self.bounded(campaign, length))
             campaign.measure(_STEPS, pace.further)
@@ -167,7 +165,7 @@ class _Measurement:
     def _clocked_length(self, campaign: ClockedCampaign, length: Length) -> tuple[Length, str]:
         """The same where functions have clocks: short windows, but where a counter needs long ones."""
         options = self.options
-        window_s = length.window_s if campaign.counted else schedule.CLOCKED_WINDOW_S
+        window_s = schedule.window_s(length, campaign.channels)
         least, most = schedule.least_builds(options.precision), schedule.most_builds(options.precision)
         campaign.window_s = window_s
         bounds = plan_clocked_bounds(

@@ -138,6 +138,17 @@ def test_the_steps_have_all_of_what_the_whole_takes(images: int, side: int) -> N
     assert 0.97 * whole.nanoseconds <= resize.nanoseconds <= whole.nanoseconds
 
 
+@pytest.mark.parametrize("side", [160, 240, 480])
+@pytest.mark.parametrize("sizes", [(32, 7), (16, 4), (5, 5, 40)])
+def test_batches_of_which_no_image_is_timed_take_it_for_what_others_do(sizes: tuple[int, ...], side: int) -> None:
+    program = Program([KernelStep(Op.RESIZE, Flag.ANTIALIAS, height=32, width=32)], 1)
+    for images in 40 * sizes:
+        given, out = np.zeros((images, side, side, 3), np.uint8), np.empty((images, 32, 32, 3), np.uint8)
+        program.run(given, np.ones((images, 1)), out)
+    resize, whole = program.counters()
+    assert 0.93 * whole.nanoseconds <= resize.nanoseconds <= whole.nanoseconds
+
+
 def test_a_child_counts_whatever_the_threads_of_its_parent_held() -> None:
     over = threading.Event()
     many = [NamedCounter(f"test/fork/{k}") for k in range(2000)]  # so that the table is locked most of the time

@@ -103,6 +103,7 @@ void Tally::finish(Counters& total) {
     untimed_ += whole.images;
   } else {
     share_out(wall_now());
+    const bool told = told_ > 0;
     share_out_untold();
     usual_ = whole.images;
     skipped_ = kWorthTiming / std::max<int64_t>(whole.nanoseconds * usual_ / images, 1);
@@ -110,6 +111,11 @@ void Tally::finish(Counters& total) {
     for (gl_counter& counter : counters_) {
       counter.nanoseconds += static_cast<int64_t>(others * static_cast<double>(counter.nanoseconds));
     }
+    // A batch of which no image was timed has taken it for what the next one does.
+    for (size_t i = 0; told && i < ticks_.size(); i++) {
+      counters_[i].nanoseconds += part(carried_, counters_[i].nanoseconds, whole.nanoseconds);
+    }
+    carried_ = told ? 0 : carried_ + whole.nanoseconds;
     untimed_ = 0;
   }
   for (size_t i = 0; i < counters_.size(); i++) {

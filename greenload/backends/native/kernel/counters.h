@@ -69,6 +69,7 @@ class Tally {
   std::vector<int64_t> ticks_;     // of steps since the CPU clock was read
   int64_t timed_ = 0;              // of whole images, the same
   int64_t told_ = 0, untold_ = 0;  // CPU time of this batch that was shared out, and that no timed image tells of
+  int64_t carried_ = 0;            // of whole batches before this one that no timed image tells of
   int64_t cpu_ = 0, wall_ = 0;     // when it was read
   int64_t image_begin_ = 0, last_ = 0;
   int64_t image_ = 0;                                     // one in so many is timed
