@@ -46,13 +46,14 @@ def with_passing(
             known.
     """
     told = {window.step for window in windows if window.kind == "with" and _seconds(window, window.step)}
-    passing = [
+    steps = (told or clocked) if passing is None else passing
+    together = [
         replace(window, step="")
         for window in windows
-        if window.kind == "without" and window.step in ((told or clocked) if passing is None else passing)
+        if window.kind == "without" and window.step in steps
         if not any(work.calls for work in window.work.values())
     ]
-    return WindowIndex([*windows, *passing])
+    return WindowIndex([*windows, *together])
 
 
 class JoulesInPlace(Quantity):
