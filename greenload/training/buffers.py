@@ -9,18 +9,24 @@ from greenload.profiling.in_place.model import Buffer
 
 
 def mean_buffers(seen: Iterable[Sequence[Buffer]]) -> tuple[Buffer, ...]:
-    """For each step what was chosen last, and what it held on average. A step that a reading lacks held nothing."""
+    """For each step what was chosen last, and what it held on average; None where a reading's count was wrong. A step
+    that a reading lacks held nothing."""
     readings = [_numbered(reading) for reading in seen if reading]
     latest = {key: buffer for reading in readings for key, buffer in reading.items()}
     longest = max(readings, key=len, default={})
     return tuple(
         replace(
             latest[key],
-            elements=sum(reading[key].elements for reading in readings if key in reading) / len(readings),
-            bytes=sum(reading[key].bytes for reading in readings if key in reading) / len(readings),
+            elements=_mean([reading[key].elements for reading in readings if key in reading], len(readings)),
+            bytes=_mean([reading[key].bytes for reading in readings if key in reading], len(readings)),
         )
         for key in longest
     )
+
+
+def _mean(counts: Sequence[float | None], readings: int) -> float | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) / readings if len(known) == len(counts) else None
 
 
 def _numbered(reading: Sequence[Buffer]) -> dict[tuple[str, int], Buffer]:

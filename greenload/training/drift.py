@@ -11,6 +11,9 @@ from greenload.report.record import Record
 from greenload.training.loader_costs import BESIDE, samples_of
 from greenload.training.spent import Spent, WatchedPart
 
+_LARGEST = 1e18
+"""The largest number that a report's schemas take."""
+
 
 @dataclass(frozen=True, slots=True)
 class Drift(Record):
@@ -32,7 +35,8 @@ class Drift(Record):
 
 
 def drifts(spent: Spent, before: Report | Spent | None) -> tuple[Drift, ...]:
-    """The steps that both have, by name; none where nothing was watched.
+    """The steps that both have, by name; none where nothing was watched. A step is left out where its cost before isn't
+    clearly above zero, or is so small that there is no ratio.
 
     Args:
         spent: of a fit.
@@ -46,7 +50,7 @@ def drifts(spent: Spent, before: Report | Spent | None) -> tuple[Drift, ...]:
     else:
         costs, samples = _of_report(before), samples_of(before, spent.passed)[0]
     found = ((name, now, costs[name]) for name, now in _of_fit(spent, samples).items() if name in costs)
-    return tuple(_drift(name, now, cost) for name, now, cost in found if now.value and cost.value)
+    return tuple(drift for name, now, cost in found if (drift := _drift(name, now, cost)) is not None)
 
 
 def _of_fit(spent: Spent, samples: float | None) -> dict[str, Figure]:
@@ -61,11 +65,18 @@ def _of_report(report: Report) -> dict[str, Figure]:
     }
 
 
-def _drift(name: str, now: Figure, before: Figure) -> Drift:
-    assert now.value is not None and now.half_width is not None
-    assert before.value is not None and before.half_width is not None
+def _drift(name: str, now: Figure, before: Figure) -> Drift | None:
+    if not now.value or not before.value or before.unresolved:
+        return None
+    assert now.half_width is not None
+    assert before.low is not None and before.half_width is not None
+    # What a profile subtracts may come out below zero. A clock's costs never do: a fit's intervals are cut off there.
+    if now.value < 0 or before.value < 0 or before.low < 0:
+        return None
     ratio = now.value / before.value
     half = ratio * math.hypot(now.half_width / now.value, before.half_width / before.value)
+    if not ratio + half <= _LARGEST:
+        return None
     figure = replace(Figure(ratio, max(0.0, ratio - half), ratio + half, "measured"), systematic=BESIDE)
-    drifted = ratio - half > 1 + BESIDE or ratio + half < 1 - BESIDE
+    drifted = before.low > 0 and (ratio - half > 1 + BESIDE or ratio + half < 1 - BESIDE)
     return Drift(name, now, before, figure, drifted)

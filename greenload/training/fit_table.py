@@ -102,16 +102,19 @@ def _waiting(spent: Spent) -> str:
 def buffers_text(spent: Spent) -> str:
     """What tf.data's runtime chose, and the RAM that its buffers hold, as a sentence; empty where it tells nothing."""
     nodes = [_node(buffer) for buffer in spent.buffers]
-    if not nodes or spent.buffered_bytes is None:
+    if not nodes:
         return ""
-    return printable(f"in the loader's buffers: {bytes_text(spent.buffered_bytes)}, on average; {'; '.join(nodes)}")
+    held = spent.buffered_bytes
+    ram = "RAM unknown, as TensorFlow miscounts it" if held is None else f"{bytes_text(held)}, on average"
+    return printable(f"in the loader's buffers: {ram}; {'; '.join(nodes)}")
 
 
 def _node(buffer: Buffer) -> str:
     said = [] if buffer.parallelism is None else [f"{buffer.parallelism:g} calls beside each other"]
     said += [] if buffer.size is None else [f"a buffer of {buffer.size:g}"]
     by = " by autotune" if buffer.chosen else ""
-    return f"{buffer.name} {' and '.join(said) or 'working ahead'}{by}, {buffer.elements:,.1f} elements in it"
+    held = "an unknown number of" if buffer.elements is None else f"{buffer.elements:,.1f}"
+    return f"{buffer.name} {' and '.join(said) or 'working ahead'}{by}, {held} elements in it"
 
 
 def drift_texts(drift: Sequence[Drift]) -> list[str]:

@@ -40,16 +40,11 @@ def watched_parts(
         only: the datasets that count; all if left out.
         profile: whose joules of a CPU second a step's are; without them its joules are left to whoever knows the sum.
     """
-    spans = sorted(used.items(), key=lambda item: item[0].number)
-    spans = [(watched, moment) for watched, moment in spans if _counts(watched, only)]
-    datasets, keys = live(spans).datasets, [watched for watched, _ in spans]
-    seen = list(zip(keys, datasets, strict=True))
-    busy = [(key, dataset) for key, dataset in seen if _worked(dataset)]
-    busy = busy or [(key, dataset) for key, dataset in seen if key in only and dataset.steps]
-    names = _names([dataset for _, dataset in busy])
+    shown = _shown(used, only)
+    names = _names([dataset for _, dataset in shown])
     return [
         _part(step, key, dataset, name, apart, profile)
-        for (key, dataset), name in zip(busy, names, strict=True)
+        for (key, dataset), name in zip(shown, names, strict=True)
         for step in dataset.steps
     ]
 
@@ -66,21 +61,22 @@ def watched_in(dataset: Any) -> tuple[Watched, ...]:
 
 
 def unwatched(used: Mapping[Watched, Moment], only: Sequence[Watched] = ()) -> dict[str, str]:
-    """What has no clock in the datasets that did anything, and why, by name."""
-    found: dict[str, str] = {}
-    for watched, moment in used.items():
-        if _counts(watched, only) and any(work.calls for work in moment.steps.values()):
-            found |= watched.unwatched
-    return found
+    """What has no clock in the datasets whose steps `watched_parts` gives, and why, by name."""
+    return {name: why for watched, _ in _shown(used, only) for name, why in watched.unwatched.items()}
+
+
+def _shown(used: Mapping[Watched, Moment], only: Sequence[Watched]) -> list[tuple[Watched, LiveDataset]]:
+    """The datasets that did anything in a span. Where none did, as behind a cache that is filled, those of ``only``."""
+    spans = sorted(used.items(), key=lambda item: item[0].number)
+    spans = [(watched, moment) for watched, moment in spans if _counts(watched, only)]
+    seen = list(zip([watched for watched, _ in spans], live(spans).datasets, strict=True))
+    busy = [(watched, dataset) for watched, dataset in seen if any(step.work.calls for step in dataset.steps)]
+    return busy or [(watched, dataset) for watched, dataset in seen if watched in only and dataset.steps]
 
 
 def _counts(watched: Watched, only: Sequence[Watched]) -> bool:
     """Whether it is one of those that count, or is watched again as a part of it."""
     return not only or bool({watched, *watched.includes} & set(only))
-
-
-def _worked(dataset: LiveDataset) -> bool:
-    return any(step.work.calls for step in dataset.steps)
 
 
 def _names(datasets: Sequence[LiveDataset]) -> list[str]:

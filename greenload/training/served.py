@@ -101,7 +101,7 @@ def show_instant(metrics: Metrics, highest: Highest, instant: Instant) -> None:
     show(
         "greenload_training_buffered_bytes",
         "RAM in the loader's buffers by node of tf.data's runtime, the last first.",
-        [(labels, buffer.bytes) for labels, buffer in buffers],
+        [(labels, buffer.bytes) for labels, buffer in buffers if buffer.bytes is not None],
     )
     show(
         "greenload_training_parallel_calls",

@@ -137,8 +137,9 @@ class Spent:
 
     @property
     def buffered_bytes(self) -> float | None:
-        """RAM in the loader's buffers, on average; None where the runtime tells nothing."""
-        return sum(buffer.bytes for buffer in self.buffers) if self.buffers else None
+        """RAM in the loader's buffers, on average; None where the runtime tells nothing, or counts one wrongly."""
+        known = [buffer.bytes for buffer in self.buffers if buffer.bytes is not None]
+        return sum(known) if self.buffers and len(known) == len(self.buffers) else None
 
     @property
     def pace(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from greenload.energy.figures import Figure, sum_figures
 from greenload.errors import UsageError
+from greenload.profiling.in_place.model import count
 from greenload.report.record import Record
 from greenload.training.spent import EnergyPart, Spent
 
@@ -42,7 +43,7 @@ class Timeline(Record):
     waiting: tuple[float | None, ...]
     """Share of each span in which the training step waited for a batch; None in validation and where unknown."""
     buffered_bytes: tuple[float | None, ...]
-    """RAM in the loader's buffers; None where the runtime tells nothing."""
+    """RAM in the loader's buffers; None where the runtime tells nothing, or counts wrongly (below zero)."""
     testing: tuple[bool, ...] = ()
     """Whether each span was part of a validation."""
     provenance: str = "modelled"
@@ -56,6 +57,7 @@ class Timeline(Record):
         columns += [values for row in self.rows for values in (row.watts, row.cpus)]
         if wrong := [len(values) for values in columns if len(values) != spans]:
             raise UsageError(f"a timeline has a value for each of its {spans} spans, found {wrong[0]}: give as many")
+        object.__setattr__(self, "buffered_bytes", tuple(map(count, self.buffered_bytes)))
 
     def watts(self, number: int) -> float | None:
         """Watts of all layers in a span; None where one isn't known."""

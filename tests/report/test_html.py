@@ -12,6 +12,7 @@ from importlib import resources
 
 import pytest
 from hypothesis import Phase, assume, given, settings
+from known_spans import fit_report
 from report_strategies import reports
 
 from greenload.energy.figures import Figure, scale, sum_figures
@@ -67,10 +68,10 @@ def test_the_page_holds_no_reference_to_anything_outside(measured: Report) -> No
 
 
 def test_all_pages_have_one_head_and_one_script(measured: Report, modelled: Report) -> None:
-    pages = (html(measured), compare_html(measured, modelled))
+    pages = (html(measured), compare_html(measured, modelled), fit_report().html())
     heads = [re.split("<title>.*</title>", page.partition("<body>")[0]) for page in pages]
     scripts = [page.rpartition("<script>")[2] for page in pages]
-    assert heads[0] == heads[1] and len(heads[0]) == 2 and scripts[0] == scripts[1]
+    assert heads[0] == heads[1] == heads[2] and len(heads[0]) == 2 and scripts[0] == scripts[1] == scripts[2]
     sources = {one.name: one.read_text() for one in resources.files("greenload.report").iterdir() if one.is_file()}
     drawn = [name for name, source in sources.items() if name.endswith(".html") and "block content" in source]
     assert set(drawn) == {"frame.html", "page.html", "compare.html", "fit.html"}

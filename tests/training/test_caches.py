@@ -137,6 +137,9 @@ def test_functions_that_a_filled_cache_spares_took_nothing() -> None:
     assert value(first.loader.cpu_s) > 0 == value(later.loader.cpu_s) and later.is_watched
     assert value(later.model.cpu_s) == value(later.work.cpu_s)
     assert not any("nobody profiled or watched" in note for note in later.notes)
+    for spent in (first, later):
+        (said,) = (note for note in spent.notes if note.startswith("without a clock"))
+        assert ": from_tensor_slices, cache, batch (" in said
 
 
 @pytest.mark.parametrize("profiled", [True, False])

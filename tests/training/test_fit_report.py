@@ -16,8 +16,10 @@ from mutations import Mutation, faults
 
 import greenload as gl
 from greenload import cli
+from greenload.energy.figures import Figure
 from greenload.report.data import Report
 from greenload.report.validation import FIT_SCHEMA, schema
+from greenload.training.drift import drifts
 from greenload.training.fit_report import FitReport, fit_text, load_report
 from greenload.training.timeline import Timeline
 
@@ -75,10 +77,13 @@ def test_the_schema_is_one_and_types_what_is_written() -> None:
 
 @pytest.fixture(scope="module")
 def use() -> Callable[[FitReport], None]:
-    """Shows a fit's report in every way."""
+    """Shows a fit's report in every way, and holds fits against it."""
+    spent = fit_report(spans=4).fit
 
     def used(report: FitReport) -> None:
         assert fit_text(report) and report.html()
+        held = replace(fit_report(spans=4), drift=drifts(spent, report.fit))
+        assert FitReport.from_dict(json.loads(json.dumps(held.to_dict(), allow_nan=False))) == held
         again = json.loads(json.dumps(report.to_dict(), allow_nan=False))
         assert FitReport.from_dict(again).to_dict() == again
 
@@ -95,12 +100,25 @@ def document(watched: bool = True) -> Any:
     return json.loads(json.dumps(replace(report, fit=void, ended="KeyboardInterrupt").to_dict()))
 
 
+COSTS = {
+    "below zero": Figure(-1e-6, -3e-6, 1e-6, "measured"),
+    "next to zero": Figure(5e-324, 5e-324, 5e-324, "measured"),
+    "a ratio beyond the schema": Figure(1e-30, 1e-30, 1e-30, "measured"),
+    "zero or more": Figure(5e-324, 0.0, 1.0, "measured"),
+}
+"""A step's CPU seconds in a baseline that a fit can't be held against."""
+
+
 @pytest.mark.slow
 def test_a_damaged_report_is_refused_or_is_shown(use: Callable[[FitReport], None]) -> None:
     cases = mutations.some(document(), 300, 5) + mutations.some(document(False), 100, 6)
     total = document(False)
     total["fit"]["total"]["energy_j"] = {}  # no domain of the loader's
     cases.append(Mutation("a total without domains", total))
+    for what, cost in COSTS.items():
+        costless = document()
+        costless["fit"]["steps"][0]["cpu_s_per_call"] = cost.to_dict()
+        cases.append(Mutation(what, costless))
     assert faults(cases, lambda case: FitReport.from_dict(case.data), use, (gl.ReportError,)) == []
 
 
@@ -114,6 +132,57 @@ def test_what_passes_the_schema_is_shown(use: Callable[[FitReport], None]) -> No
 
     cases = mutations.some(document(), 300, 3, kept) + mutations.some(document(False), 100, 4, kept)
     assert faults(cases, lambda case: FitReport.from_dict(case.data), use, (gl.ReportError,)) == []
+
+
+@pytest.mark.slow
+def test_a_damaged_profile_is_refused_or_is_a_baseline() -> None:
+    """By its steps, whose costs are what a fit is held against."""
+    profile, spent = known(), fit_report(spans=4).fit
+    profile = replace(profile, steps=tuple(replace(profile.steps[0], name=name) for name in ("decode", "crop")))
+    assert len(drifts(spent, profile)) == 2
+
+    def used(report: Report) -> None:
+        json.dumps([drift.to_dict() for drift in drifts(spent, report)], allow_nan=False)
+
+    cases = list(mutations.mutations(profile.to_dict(), lambda what: what.startswith(("['steps']", "['plan']"))))
+    for what, cost in COSTS.items():
+        data = profile.to_dict()
+        data["steps"][0]["cpu_s_per_sample"] = cost.to_dict()
+        cases.append(Mutation(what, data))
+    assert faults(cases, lambda case: Report.from_dict(case.data), used, (gl.ReportError,)) == []
+
+
+def test_a_fit_ends_beside_a_baseline_whose_step_took_less_than_nothing() -> None:
+    data, first = batches(watched=True), gl.EnergyCallback(idle_s=0)
+    fit(small_model(), data, first, epochs=1)
+    (name,) = (one.name for one in first.report.fit.steps)
+    profile = known(cpu_s=1e-6)
+    for cost in COSTS.values():
+        before = replace(profile, steps=(replace(profile.steps[0], name=name, cpu_s_per_sample=cost),))
+        energy = gl.EnergyCallback(baseline=before, idle_s=0)
+        fit(small_model(), data, energy, epochs=1)
+        assert energy.report.fit.is_watched and energy.report.drift == ()
+
+
+@pytest.mark.slow
+def test_a_fit_on_strings_whose_bytes_tensorflow_miscounts_is_saved_and_shown(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def read(number: tf.Tensor) -> tf.Tensor:
+        return tf.strings.join([tf.strings.as_string(number)] * 40)
+
+    def parsed(text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        digit = tf.strings.to_number(tf.strings.substr(text, 0, 1))[:, tf.newaxis]
+        return tf.repeat(digit, 8, 1), digit
+
+    texts = tf.data.Dataset.range(4000).map(read, num_parallel_calls=2).batch(32)
+    energy, saved = gl.EnergyCallback(idle_s=0), tmp_path / "fit.json"
+    fit(small_model(), gl.watch(texts.map(parsed).prefetch(2)), energy, epochs=2)
+    report = energy.report
+    assert [one.bytes for one in report.fit.buffers if one.name == "MapAndBatch"] == [None]
+    report.save(saved)
+    assert FitReport.load(saved).to_dict() == report.to_dict()
+    assert "RAM unknown, as TensorFlow miscounts it" in report.html()
 
 
 def test_spans_without_a_value_are_refused() -> None:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from known_spans import buffer, exact, part, spent, step
+from known_fits import known
+from known_spans import buffer, exact, fit_report, part, spent, step
 
 from greenload.energy.figures import Figure
 from greenload.energy.sampler import Sampler
@@ -19,6 +20,8 @@ from greenload.system.work import Work
 from greenload.training import instants
 from greenload.training.buffers import mean_buffers
 from greenload.training.drift import drifts
+from greenload.training.fit_report import FitReport, fit_text
+from greenload.training.fit_table import buffers_text
 from greenload.training.instants import Instant, Recorder, joined, spaced, span
 from greenload.training.live_steps import samples_in, spread, watched_in, watched_parts, whole
 from greenload.training.served import Highest, show_instant
@@ -112,6 +115,22 @@ def test_drift_is_told_beyond_intervals_only() -> None:
     assert str(found["decode"]) == "decode costs 1.5 of what it did" and not found["crop"].drifted
     near = spent(steps=(step("decode", 2.0, 0.8 * 1.22), step("crop", 1.0, 0.4 * 1.3)))
     assert not drifts(near, spent())[0].drifted and drifts(near, spent())[1].drifted, "15 % are the machine's"
+    for cost in (
+        Figure(-1e-6, -3e-6, 1e-6, "measured"),
+        Figure(1e-6, -1e-6, 3e-6, "measured"),
+        Figure(1e-6, 0.0, 2e-6, "measured", unresolved=True),
+        Figure(5e-324, 5e-324, 5e-324, "measured"),
+        Figure(5e-324, 0.0, 1.0, "measured"),
+        exact(0.0),
+    ):
+        before = spent(steps=(replace(step("decode", 2.0, 0.8), cpu_s_per_call=cost), step("crop", 1.0, 0.4)))
+        assert [one.name for one in drifts(now, before)] == ["crop"], cost
+        profile = known()
+        profile = replace(profile, steps=(replace(profile.steps[0], name="decode", cpu_s_per_sample=cost),))
+        assert drifts(now, profile) == (), cost
+    cut_off = replace(step("decode", 2.0, 8.0), cpu_s_per_call=Figure(0.08, 0.0, 0.16, "measured"))
+    (drift,) = drifts(now, spent(steps=(cut_off,)))
+    assert drift.ratio.value is not None and drift.ratio.value < 0.2 and not drift.drifted
     assert drifts(now, None) == () and drifts(spent(passed=Passed(None, None, None)), spent()) == ()
 
 
@@ -216,6 +235,27 @@ def test_buffers_are_averaged_by_step_however_long_a_reading_is() -> None:
     assert [one.name for one in found] == ["Prefetch", "ParallelMapV2", "ParallelMapV2"]
     assert [one.elements for one in found] == [3.0, 0.0, 1.0] and found[0].size == 8.0
     assert found[1].parallelism == 2.0 and found[0].bytes == 100.0 and mean_buffers([()]) == ()
+
+
+def test_a_count_below_zero_is_unknown() -> None:
+    """As TensorFlow's own where strings are batched by the step that maps them, and as files of before hold it."""
+    wrong = Buffer("MapAndBatch", elements=-1.0, bytes=-434e3, size=4.0)
+    assert wrong.elements is None and wrong.bytes is None and wrong.full is None
+    (mean,) = mean_buffers([(replace(wrong, bytes=2.0, elements=2.0),), (wrong,)])
+    assert mean.elements is None and mean.bytes is None, "nor is the mean of the rest that of all"
+    made = spent(buffers=(wrong, buffer(2.0)))
+    assert made.buffered_bytes is None and made.pace == "balanced"
+    assert buffers_text(made).startswith("in the loader's buffers: RAM unknown, as TensorFlow miscounts it; MapAndB")
+    assert "an unknown number of elements in it" in buffers_text(made)
+
+    data = fit_report(spans=3).to_dict()
+    data["timeline"]["buffered_bytes"] = [-434e3, None, 2.0]
+    data["fit"]["buffers"] = [{"name": "MapAndBatch", "elements": -1.0, "bytes": -434e3}]
+    report = FitReport.from_dict(data)
+    assert report.timeline is not None and report.timeline.buffered_bytes == (None, None, 2.0)
+    assert report.fit.buffers == (Buffer("MapAndBatch", None, None),) and report.fit.buffered_bytes is None
+    assert FitReport.from_dict(report.to_dict()) == report
+    assert "-434" not in report.html() + fit_text(report, 1000)
 
 
 def test_a_counter_of_estimates_never_falls() -> None:

@@ -31,14 +31,15 @@ _STILL = 10
 
 @dataclass(frozen=True)
 class Buffer:
-    """A step that works ahead."""
+    """A step that works ahead. A count below zero, as TensorFlow's own of the bytes of strings that are batched where
+    they are mapped, becomes None."""
 
     name: str
     """As the runtime calls it, after its optimisations: ``"Prefetch"``, ``"ParallelMapV2"``, ``"MapAndBatch"``."""
-    elements: float = 0.0
-    """That it holds."""
-    bytes: float = 0.0
-    """That it holds."""
+    elements: float | None = 0.0
+    """That it holds; None where the runtime's count is wrong."""
+    bytes: float | None = 0.0
+    """That it holds; None where the runtime's count is wrong."""
     size: float | None = None
     """Elements that it may hold; None where the runtime doesn't say."""
     parallelism: float | None = None
@@ -46,10 +47,14 @@ class Buffer:
     chosen: bool = False
     """Whether the runtime chose size or parallelism."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "elements", count(self.elements))
+        object.__setattr__(self, "bytes", count(self.bytes))
+
     @property
     def full(self) -> float | None:
         """The share of what it may hold that it holds; None where the runtime doesn't say."""
-        return None if not self.size else min(1.0, self.elements / self.size)
+        return None if not self.size or self.elements is None else min(1.0, self.elements / self.size)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data."""
@@ -62,15 +67,17 @@ class Buffer:
         Raises:
             DataError: it is of another shape.
         """
-        size, parallelism = value.given("size"), value.given("parallelism")
+        numbers = {name: value.given(name) for name in ("elements", "bytes", "size", "parallelism")}
         return cls(
             name=value.field("name").text(),
-            elements=value.field("elements").number(),
-            bytes=value.field("bytes").number(),
-            size=None if size is None else size.number(),
-            parallelism=None if parallelism is None else parallelism.number(),
+            **{name: None if given is None else given.number() for name, given in numbers.items()},
             chosen=value.field("chosen").data is True,
         )
+
+
+def count(value: float | None) -> float | None:
+    """What the runtime counts; None where it counts below zero, which nothing holds."""
+    return None if value is None or value < 0 else value
 
 
 def read_buffers(iterator: Any) -> tuple[Buffer, ...]:
