@@ -11,7 +11,7 @@ constexpr int kSteps = 32;
 constexpr int64_t kNoteEvery = 100'000;  // ns of CPU time: an emulated counter must see work while it is done
 std::atomic<int64_t> own[kSteps];
 std::atomic<std::atomic<int64_t>*> elsewhere[kSteps];  // where a step is counted instead
-std::atomic<bool> empty{false};
+std::atomic<bool> empty[kSteps];
 
 std::atomic<int64_t>& burnt(int64_t step) {
   std::atomic<int64_t>* count = elsewhere[step];
@@ -26,7 +26,7 @@ int64_t cpu_now() {
 
 // Burns so many nanoseconds, and counts what it took.
 void burn(int64_t step, int64_t nanoseconds) {
-  if (empty) return;
+  if (empty[step]) return;
   std::atomic<int64_t>& count = burnt(step);
   const int64_t begin = cpu_now();
   volatile uint64_t value = 88172645463325252ull;
@@ -77,5 +77,5 @@ EXPORTED int64_t bench_burnt(int64_t step) { return burnt(step); }
 // Counts a step in 8 aligned bytes from now on, as in the ledger of an emulated machine.
 EXPORTED void bench_count_in(int64_t step, void* count) { elsewhere[step] = static_cast<std::atomic<int64_t>*>(count); }
 
-// Whether calls burn nothing from now on, and count nothing.
-EXPORTED void bench_empty(int64_t on) { empty = on != 0; }
+// Whether calls of a step burn nothing from now on, and count nothing.
+EXPORTED void bench_empty(int64_t step, int64_t on) { empty[step] = on != 0; }
