@@ -382,5 +382,6 @@ def test_intervals_of_light_functions_joules_hold_the_truth() -> None:
             assert figure.low is not None and figure.high is not None
             held[step.name] += figure.low <= CLOCKED_J[step.name] <= figure.high
             if step.name == "flip":
-                assert figure.half_width is not None and figure.half_width < 0.03 * CLOCKED_J["flip"]
+                # Of 10 µs a call, clocks leave 0.9 µs open.
+                assert figure.half_width is not None and figure.half_width < 0.1 * CLOCKED_J["flip"]
     assert all(count >= 36 for count in held.values()), held

@@ -75,7 +75,7 @@ class _Quantities:
             reader: the step with a clock that reads all the files.
         """
         reading = reading_share(reader)
-        cpu = Quantity(windows, costs, value_reader("cpu_s"), _MEASURED)
+        cpu = Quantity(windows, costs, value_reader("cpu_s"), _MEASURED, by_clocks=True)
         in_place = {index: cpu.figure(index) for index, cost in enumerate(costs) if cost.of or cost.less is not None}
         replays = replays or costs
 
