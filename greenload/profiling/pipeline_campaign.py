@@ -365,8 +365,9 @@ def _sees_all(step: Step) -> bool:
 
 
 def _may_have_clock(step: Step) -> bool:
-    """Whether a step is probably measured in place; of those on DALI only one that it does alone is."""
-    return step.kind == "read" or (step.kind == "pixels" and step.backend in ("native", "pillow"))
+    """Whether a step is probably measured in place: not where batches queue up for several steps at once."""
+    traits = step.traits
+    return step.kind == "read" or (step.kind == "pixels" and traits.takes_batches and not traits.queues_batches)
 
 
 def _reading(made: DatasetBuilder, names: Collection[str]) -> ReadWork:
