@@ -244,9 +244,7 @@ def test_a_dataset_lives_as_long_as_its_iterators_and_two_run_at_once(photos: Fi
 
 @pytest.mark.slow
 def test_a_dataset_that_is_given_up_is_let_go(photos: Files) -> None:
-    others = [
-        found for found in gc.get_objects() if isinstance(found, PlanGraph)
-    ]  # functions of other tests' keep them
+    others = [found for found in gc.get_objects() if isinstance(found, PlanGraph)]  # kept by other tests
     dataset = gl.load(
         planned(photos, (Decode(), CenterCrop(30), ColorJitter(0.1)), {CROP: DALI, "CenterCrop: pad": DALI})
     )
