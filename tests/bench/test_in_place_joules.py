@@ -66,6 +66,7 @@ def test_a_counter_gets_each_steps_watts_for_what_it_burnt(tmp_path: Path) -> No
                 known_steps.count_in(number, None)
     watts = [in_place_joules.WATTS[f"step {number}"] for number in range(2)]
     assert drawn == pytest.approx([w * s for w, s in zip(watts, burnt, strict=True)], rel=0.01)
-    assert all(s / 512 >= least_s for s, least_s in zip(burnt, truth_s.values(), strict=True))
+    samples = 2 * 512  # each burns in the run, and once more while the other's calls are empty
+    assert all(s / samples >= least_s for s, least_s in zip(burnt, truth_s.values(), strict=True))
     for (name, joules), w, s in zip(truths.items(), watts, burnt, strict=True):
-        assert 0 < joules - w * s / 512 < in_place_joules.WATTS["other"] * 30e-6, f"{name}: a call takes some µs"
+        assert 0 < joules - w * s / samples < in_place_joules.WATTS["other"] * 30e-6, f"{name}: a call takes some µs"
