@@ -16,8 +16,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,11 +31,10 @@ from bench.contest import Row, Spread, table
 from bench.in_place import ALONE, BESIDE, HELD_REACH, OF_WHOLE, SUM_LEAST, SUM_REACH, Found, Profile, by_shape, run
 from bench.known_steps import SHAPES, Known
 from bench.truth import ROOT, NotHere, emulator_command
-from bench.truth_machine import everyone
+from bench.truth_machine import change_windows, everyone
 from bench.truth_steps import NEIGHBOUR
 from greenload.energy.emulators.control import EmulatedMachine, attach
 from greenload.energy.emulators.layout import OTHER, Power
-from greenload.energy.sampler import Sampler, Window
 from greenload.machine import machine
 
 FORMAT = "greenload.bench.in_place_joules/1"
@@ -81,19 +80,9 @@ def truths_j(known: Known, machine: EmulatedMachine) -> dict[str, float]:
     return {name: joules + WATTS[OTHER] * empty_s[name] for name, joules in burnt.items()}
 
 
-@contextmanager
-def nobody() -> Iterator[None]:
+def hide_others() -> None:
     """Hide other processes' CPU seconds, which draw nothing then, from profiles: as on a machine without any."""
-    original = Sampler.window
-
-    def window(self: Sampler, *marks: Any, **options: Any) -> Window:
-        return replace(original(self, *marks, **options), other_cpu_s=0.0)
-
-    Sampler.window = window  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Sampler.window = original  # type: ignore[method-assign]
+    change_windows(lambda window: replace(window, other_cpu_s=0.0))
 
 
 def one(shape: str, precision: float | None, shared: bool) -> dict[str, Any]:
@@ -110,7 +99,9 @@ def one(shape: str, precision: float | None, shared: bool) -> dict[str, Any]:
     known = SHAPES[shape]()
     for number in range(len(known.truth_s)):
         known_steps.count_in(number, seen.ledger.address(f"step {number}"))
-    with nobody() if shared else everyone(seen):
+    if shared:
+        hide_others()
+    with nullcontext() if shared else everyone(seen):
         truths = truths_j(known, seen)
         begin = time.monotonic()
         report = gl.profile(known.dataset, precision=precision)

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -30,15 +30,23 @@ from greenload.report.data import Report
 def watch_windows() -> list[int]:
     """When windows started, from now on, in monotonic nanoseconds: a report only tells it from its first window on."""
     starts: list[int] = []
-    original = Sampler.window
 
-    def window(self: Sampler, *marks: Any, **options: Any) -> Window:
-        found = original(self, *marks, **options)
+    def seen(found: Window) -> Window:
         starts.append(found.start_ns)
         return found
 
-    Sampler.window = window  # type: ignore[method-assign]
+    change_windows(seen)
     return starts
+
+
+def change_windows(change: Callable[[Window], Window]) -> None:
+    """Change every window that samplers give in this process from now on: a bench's process profiles once."""
+    original = Sampler.window
+
+    def window(self: Sampler, *marks: Any, **options: Any) -> Window:
+        return change(original(self, *marks, **options))
+
+    Sampler.window = window  # type: ignore[method-assign] # there is no other place before a report
 
 
 @contextmanager

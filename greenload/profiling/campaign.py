@@ -132,7 +132,7 @@ class Campaign(Windows):
         fill: Callable[[str, AnyRun], None],
         size: Callable[[AnyRun], int],
         *,
-        rounds: int | None = None,
+        rounds: int,
         share: float = 0.0,
     ) -> None:
         """Adjacent windows of the whole as it is ("with") and of a changed one ("without").
@@ -144,7 +144,7 @@ class Campaign(Windows):
             make: builds both runs.
             fill: fills the buffers and caches of a kind's run.
             size: the samples of a run's windows.
-            rounds: on each build; as many as of the steps if None.
+            rounds: on each build.
             share: of the progress, that this takes.
         """
         for build in range(BUILDS):

@@ -15,7 +15,7 @@ from greenload.errors import UsageError
 from greenload.profiling.windows import Progress
 
 Announce = Callable[[str], None]
-"""Told, before anything is measured, how long a profile is planned to be."""
+"""Told, before anything is measured, how long a profile is planned to be, and later if a precision is out of reach."""
 Watch = Callable[[Sampler, Sequence[MeterStatus]], AbstractContextManager[object]]
 """Makes what is entered while a profile's meters run."""
 SAMPLES = 512

@@ -104,7 +104,7 @@ class Windows:
         self._progress(min(self._done, 1.0), text)
 
     def _builds(self, share: float, further: Further) -> Iterator[tuple[int, str, float]]:
-        """Number, name, and share of the progress of each build: `BUILDS` of them, then as many as are wanted.
+        """Number, name, and share of the progress of each build: the least of them, then as many as are wanted.
 
         Args:
             share: of the progress, of all of them.

@@ -38,6 +38,9 @@ def with_passing(
 ) -> WindowIndex:
     """The windows, and those of replays without a step once more, together, where they only pass elements on.
 
+    Replays of a step are left out in which its clock told nothing, as it did in others: what the function took of them
+    isn't known.
+
     Args:
         windows: of a profile.
         clocked: steps with clocks.
@@ -53,7 +56,12 @@ def with_passing(
         if window.kind == "without" and window.step in steps
         if not any(work.calls for work in window.work.values())
     ]
-    return WindowIndex([*windows, *together])
+    known = [
+        window
+        for window in windows
+        if window.kind != "with" or window.step not in told or _seconds(window, window.step)
+    ]
+    return WindowIndex([*known, *together])
 
 
 class JoulesInPlace(Quantity):

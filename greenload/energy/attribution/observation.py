@@ -74,7 +74,8 @@ class Observation:
     """CPU seconds that steps counted in it by clocks of their own, by the steps' names: in reports of greenload before
     it measured pipelines in place."""
     work: Mapping[str, Work] = field(default_factory=dict)
-    """What the clocks around steps saw in it, by the steps' names: in windows of kind "in place"."""
+    """What the clocks around steps saw in it, by the steps' names: in windows "in place", and in replays of
+    steps whose joules they tell."""
 
     @property
     def work_ns(self) -> int:

@@ -65,6 +65,7 @@ class Bounds:
     reasons: Mapping[str, str] = field(default_factory=dict)
     """What was cut, and why."""
     least_builds: int = BUILDS
+    """How many builds there are at least."""
     clocked_s: float = 0.0
     """Wall seconds of the windows of the whole with clocks and without, in each build; 0 where there are no clocks.
     ``build_s`` is then for the other steps alone, which not each build measures."""
