@@ -180,6 +180,14 @@ def run(
     return profiles
 
 
+def chosen(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[list[str], tuple[str, ...]]:
+    """The shapes and the groups that options name; ends the program where a shape is unknown."""
+    shapes = options.shapes.split(",")
+    if unknown := sorted(set(shapes) - set(SHAPES)):
+        parser.error(f"--shapes takes {', '.join(SHAPES)}, not {', '.join(unknown)}")
+    return shapes, (ALONE,) if options.alone else (ALONE, BESIDE)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; 1 where something is out of reach."""
     parser = argparse.ArgumentParser(prog="python -m bench.in_place", description=(__doc__ or "").splitlines()[0])
@@ -193,10 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.one:
         print(json.dumps(one(options.one, options.precision)))
         return 0
-    shapes = options.shapes.split(",")
-    if unknown := sorted(set(shapes) - set(SHAPES)):
-        parser.error(f"--shapes takes {', '.join(SHAPES)}, not {', '.join(unknown)}")
-    groups = (ALONE,) if options.alone else (ALONE, BESIDE)
+    shapes, groups = chosen(parser, options)
     profiles = run(shapes, options.runs, groups, partial(profiled, precision=options.precision))
     rows = [row for group in groups for row in judged(profiles, group, options.precision)]
     print(by_shape(profiles))

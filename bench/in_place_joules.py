@@ -28,7 +28,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 
 from bench import known_steps
 from bench.contest import Row, Spread, table
-from bench.in_place import ALONE, BESIDE, HELD_REACH, OF_WHOLE, SUM_LEAST, SUM_REACH, Found, Profile, by_shape, run
+from bench.in_place import HELD_REACH, OF_WHOLE, SUM_LEAST, SUM_REACH, Found, Profile, by_shape, chosen, run
 from bench.known_steps import SHAPES, Known
 from bench.truth import ROOT, NotHere, emulator_command
 from bench.truth_machine import change_windows, everyone
@@ -198,10 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.one:
         print(json.dumps(one(options.one, precision, options.shared)))
         return 0
-    shapes = options.shapes.split(",")
-    if unknown := sorted(set(shapes) - set(SHAPES)):
-        parser.error(f"--shapes takes {', '.join(SHAPES)}, not {', '.join(unknown)}")
-    groups = (ALONE,) if options.alone else (ALONE, BESIDE)
+    shapes, groups = chosen(parser, options)
     profile = partial(profiled, precision=precision, shared=options.shared, reports=options.reports)
     try:
         profiles = run(shapes, options.runs, groups, profile)
