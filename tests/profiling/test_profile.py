@@ -13,6 +13,7 @@ import greenload as gl
 from greenload.backends import registry, replay
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain, run_plan
+from greenload.energy.figures import Figure
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
 from greenload.profiling import campaign, schedule, windows
@@ -423,6 +424,11 @@ def test_steps_with_clocks_are_measured_in_place(sample_folder: Path, helped: bo
     assert "In place" in terminal.report_text(report, 200) and "hand-over" in html(report)
 
 
+def half_width(figure: Figure) -> float:
+    assert figure.low is not None and figure.high is not None
+    return (figure.high - figure.low) / 2
+
+
 @pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_builds")
@@ -433,7 +439,11 @@ def test_steps_and_the_hand_over_sum_to_the_whole(sample_folder: Path, backend: 
     report = profile(pipeline, backend, rounds=3, samples=64)
     whole = report.full.cpu_s_per_sample.value
     costs = {step.name: step.cpu_s_per_sample.value or 0.0 for step in report.steps}
-    assert whole is not None and sum(costs.values()) == pytest.approx(whole, rel=0.06)
+    by_name = {step.name: step for step in report.steps}
+    left_open = half_width(report.full.cpu_s_per_sample) + half_width(by_name["hand-over"].cpu_s_per_sample)
+    assert whole is not None and left_open < 0.5 * whole
+    # Three builds on a busy machine know less than 6 %, and their intervals say so.
+    assert sum(costs.values()) == pytest.approx(whole, abs=max(0.06 * whole, left_open))
     assert -0.2 * whole < costs["hand-over"] < 0.6 * whole
 
 
