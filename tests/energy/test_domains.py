@@ -27,7 +27,7 @@ OTHER_COLONS = {
     "_source": "HOST:PORT of a training",
     "clocked_copy": "what a clock misses, in front of what follows from it",
     "base": "NODE:OUTPUT of a graph",
-    "find_pipeline": "FILE:NAME of a pipeline",
+    "_parts_of": "FILE:NAME of a pipeline",
     "look": "fields of /proc/cpuinfo",
     "state_of": "NODE:OUTPUT of a graph",
 }
