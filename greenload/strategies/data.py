@@ -232,6 +232,10 @@ class Comparison:
     notes: tuple[str, ...] = ()
     finished: bool = False
     """Whether the comparison ended by itself; else it was stopped, and goes on from its file."""
+    pictures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Augmented samples by strategy, as data URIs of PNG images (see `greenload.strategies.augmented`)."""
+    checks: tuple[Check, ...] = ()
+    """What became of budgets, and of the comparison with a baseline."""
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
@@ -242,7 +246,7 @@ class Comparison:
         named = [self.recommended, *self.pareto, *(run.strategy for run in self.runs)]
         named += [name for tie in self.ties for name in (tie.a, tie.b)]
         named += [name for step in self.steps_up for name in (step.lower, step.upper)]
-        named += [limit.strategy for limit in self.limits]
+        named += [*(limit.strategy for limit in self.limits), *self.pictures]
         stranger = next((name for name in named if name is not None and name not in names), None)
         if stranger is not None:
             raise UsageError(f"a comparison names its own strategies, found {stranger!r} without a card: compare again")
