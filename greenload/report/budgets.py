@@ -106,7 +106,7 @@ def parse_budget(rule: str, fields: Sequence[str] = OF_REPORTS) -> Budget:
     known = OF_STEPS if match["step"] and fields is OF_REPORTS else fields
     if field not in known or (match["step"] and fields is not OF_REPORTS):
         raise UsageError(f"a budget{' of a step' if match['step'] else ''} is of {', '.join(known)}, found {rule!r}")
-    joules = field.startswith("energy_j")
+    joules = "energy_j" in field
     if joules and not match["domain"]:
         raise UsageError(f"a budget of joules names whose, as {field}.cpu or {field}.gpu:0, found {rule!r}")
     if match["domain"] and not joules:
@@ -138,16 +138,16 @@ def check_window(window: MeasuredWindow, budgets: Iterable[Budget]) -> tuple[Che
 
     Measured joules are the whole machine's in that time, other processes included; modelled ones this process's.
     """
-    return tuple(_judged(budget, *_of_window(window, budget), narrower=_LONGER) for budget in budgets)
+    return tuple(judge_figure(budget, *_of_window(window, budget), narrower=_LONGER) for budget in budgets)
 
 
 def _check(report: Report, budget: Budget, comparison: Comparison | None) -> Check:
     figure, why = _of_report(report, budget)
-    judged = _judged(budget, figure, why)
+    judged = judge_figure(budget, figure, why)
     if judged.outcome in ("met", "missing") or budget.step:
         return judged
     blamed = (grew_most(comparison, _kind(budget)) if comparison is not None else "") or _weighs_most(report, budget)
-    return _judged(budget, figure, blamed)
+    return judge_figure(budget, figure, blamed)
 
 
 def _kind(budget: Budget) -> str:
@@ -157,7 +157,15 @@ def _kind(budget: Budget) -> str:
     return budget.field if budget.field in COUNTED else "CPU"
 
 
-def _judged(budget: Budget, figure: Figure, why: str, narrower: str = _NARROWER) -> Check:
+def judge_figure(budget: Budget, figure: Figure, why: str, narrower: str = _NARROWER) -> Check:
+    """What a figure says to a budget.
+
+    Args:
+        budget: with its limit, in the figure's unit.
+        figure: what is judged; missing where nobody could say.
+        why: what is said of it: the reason why it is missing, or what weighs most.
+        narrower: what is said where its interval holds the limit.
+    """
     outcome = budget.outcome(figure)
     said = [narrower] if outcome == "undecided" else []
     said += [why] if why else []

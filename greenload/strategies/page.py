@@ -268,8 +268,6 @@ def stage_text(entry: Mapping[str, Any]) -> str:
     kind = STAGES.get(name)
     defaults = {} if kind is None else {fact.name: fact.default for fact in fields(kind)}
     given = {key: value for key, value in entry.items() if key != "stage" and not _same(value, defaults.get(key))}
-    if kind is not None:  # an argument that has no default, as a size, is always shown
-        given = {key: value for key, value in entry.items() if key in given or (key != "stage" and key not in defaults)}
     return f"{name}({', '.join(f'{key}={_value_text(value)}' for key, value in given.items())})"
 
 
