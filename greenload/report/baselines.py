@@ -128,9 +128,9 @@ def against(
     grown, perhaps = changed_beyond(compared, df, 1)
     fallen, _ = changed_beyond(compared, df, -1)
     other_machine = _other_processor(comparison)
-    checks = [change_check(change, "undecided" if other_machine else "exceeded", "grew") for change in grown]
-    checks += [change_check(change, "undecided", BY_CHANCE) for change in perhaps]
-    checks += [change_check(change, "met", "fell") for change in fallen]
+    checks = [_check(change, "undecided" if other_machine else "exceeded", "grew") for change in grown]
+    checks += [_check(change, "undecided", BY_CHANCE) for change in perhaps]
+    checks += [_check(change, "met", "fell") for change in fallen]
     checks += [*_alone(comparison), *_unlike(comparison), *_lost(comparison)]
     outcomes = {check.outcome for check in checks}
     overall = next((outcome for outcome in ("exceeded", "missing", "undecided") if outcome in outcomes), "met")
@@ -216,8 +216,7 @@ def _degrees(report: Report) -> float:
     return float(max(1, min(known))) if known else _UNKNOWN_DF
 
 
-def change_check(compared: Compared, outcome: str, what: str) -> Check:
-    """The check that a change makes: its outcome, and what it did, ``"grew"``."""
+def _check(compared: Compared, outcome: str, what: str) -> Check:
     a, b = compared.change.a, compared.change.b
     assert a is not None and b is not None and a.value is not None
     ratio = f", × {times(compared.change.ratio)}" if compared.change.ratio is not None else ""
