@@ -1,0 +1,1 @@
+"""Choosing between augmentation strategies: what each costs, and what it gains."""
