@@ -49,6 +49,7 @@ NAMES = [
     "Plan",
     "Position",
     "Primitive",
+    "Proxy",
     "RandomAffine",
     "RandomApply",
     "RandomAutocontrast",
