@@ -106,7 +106,7 @@ def parse_budget(rule: str, fields: Sequence[str] = OF_REPORTS) -> Budget:
     known = OF_STEPS if match["step"] and fields is OF_REPORTS else fields
     if field not in known or (match["step"] and fields is not OF_REPORTS):
         raise UsageError(f"a budget{' of a step' if match['step'] else ''} is of {', '.join(known)}, found {rule!r}")
-    joules = "energy_j" in field
+    joules = field.startswith("energy_j")
     if joules and not match["domain"]:
         raise UsageError(f"a budget of joules names whose, as {field}.cpu or {field}.gpu:0, found {rule!r}")
     if match["domain"] and not joules:
