@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -47,8 +48,7 @@ def test_the_pareto_set_is_joined_and_the_rest_marked() -> None:
 
 def test_without_scores_there_is_no_chart_and_one_point_has_no_front() -> None:
     assert pareto_chart(unscored()) is None and tied_with_best(unscored()) == ()
-    some = [card(name) if name == "plain" else each for name, each in zip("plain trivial randaugment mixup".split(),
-            unscored().cards, strict=True)]  # fmt: skip
+    some = [card("plain"), *unscored().cards[1:]]
     chart = pareto_chart(comparison(cards=tuple(some), pareto=("plain",), recommended=None, ties=(), unit="CPU s"))
     assert chart is not None and len(chart.points) == 1
     assert chart.front == "" and not chart.has_choice and not chart.has_ties
@@ -64,7 +64,7 @@ def test_names_do_not_stand_on_each_other() -> None:
     )
     assert chart is not None
     heights = sorted(point.bottom * 3.4 + point.lift for point in chart.points)
-    assert all(after - before > 17 for before, after in zip(heights, heights[1:], strict=False))
+    assert all(after - before > 17 for before, after in itertools.pairwise(heights))
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=8))

@@ -46,7 +46,7 @@ def test_a_budget_that_nothing_can_be_said_of_is_missing() -> None:
 
 @pytest.mark.parametrize("rule", ["score", "joy<=3", "energy_j_per_sample<=3", "strategies.plain<=3", "energy.cpu<=3"])
 def test_what_is_no_budget_is_refused(rule: str) -> None:
-    with pytest.raises(UsageError, match="budget|only joules"):
+    with pytest.raises(UsageError, match=r"budget|only joules"):
         parse_strategy_budget(rule)
 
 
