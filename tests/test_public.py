@@ -32,6 +32,7 @@ NAMES = [
     "Cache",
     "CenterCrop",
     "ColorJitter",
+    "Comparison",
     "CutMix",
     "Decode",
     "EnergyCallback",

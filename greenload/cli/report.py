@@ -32,7 +32,7 @@ def add_command(add: AddCommand) -> None:
 def _report(options: argparse.Namespace) -> int:
     from greenload.report.data import Report
     from greenload.strategies.data import Comparison
-    from greenload.strategies.results import load_result
+    from greenload.strategies.saved import load_result
 
     check_outputs(options, options.report, *([options.other] if options.other else []))
     check_carbon(options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,10 @@ from greenload.text import DASH, amount
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-CHANGED_KEY = "Not the same strategies, evaluation or settings: differences below may be theirs"
-"""What is said first where two comparisons are of different things."""
-_NOT_COMPARED = frozenset({"budget", "limits", "at_least"})
-"""Settings that change which strategy is recommended, and no figure."""
+OTHER_EVALUATION = "Another evaluation, or an edited one: scores and trainings may differ by it"
+"""What is said first where scores can't be set against each other."""
+_NOT_COMPARED = frozenset({"budget_s", "limits", "demand", "same"})
+"""Settings that change which strategy is recommended, and no figure; and what `identity_of` tells."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,30 @@ def changes(a: Comparison, b: Comparison) -> Changes:
     cards_a, cards_b = ({card.strategy: card for card in each.cards} for each in (a, b))
     names = dict.fromkeys([*cards_a, *cards_b])
     asked = [{k: str(v) for k, v in each.settings.items() if k not in _NOT_COMPARED} for each in (a, b)]
+    same = [identity_of(each) for each in (a, b)]
     chosen = [{"recommended": each.recommended or "none"} for each in (a, b)]
     return Changes(
         a,
         b,
         tuple(machine_differences(a.machine, b.machine)),
-        (*differing_facts(*asked), *differing_facts(*chosen)),
+        (*differing_facts(*asked), *differing_facts(*same), *differing_facts(*chosen)),
         tuple(_changed(name, cards_a.get(name), cards_b.get(name), _Scale(a, b)) for name in names),
     )
+
+
+def identity_of(comparison: Comparison) -> dict[str, str]:
+    """What a comparison is of, by name: evaluation, backend, and a fingerprint of each strategy; not the machine."""
+    same = comparison.settings.get("same")
+    facts = dict(same) if isinstance(same, Mapping) else {}
+    strategies = facts.pop("strategies", {})
+    prints = dict(strategies) if isinstance(strategies, Mapping) else {}
+    named = {f"pipeline or source of {name}": str(value)[:8] for name, value in prints.items()}
+    return named | {str(name): str(value) for name, value in facts.items() if name != "machine"}
+
+
+def other_evaluation(a: Comparison, b: Comparison) -> bool:
+    """Whether two comparisons scored by different functions, or an edited one."""
+    return identity_of(a).get("evaluate") != identity_of(b).get("evaluate")
 
 
 @dataclass(frozen=True)
@@ -163,8 +179,8 @@ def _change(name: str, unit: str, a: Figure | None, b: Figure | None, comparable
 
 def notes(changed: Changes) -> Iterator[str]:
     """What holds for all rows."""
-    if changed.a.key != changed.b.key:
-        yield CHANGED_KEY
+    if other_evaluation(changed.a, changed.b):
+        yield OTHER_EVALUATION
     if changed.a.unit != changed.b.unit:
         yield "A training's cost is told in CPU seconds, since only one of the two has its joules measured"
     yield SEPARATE

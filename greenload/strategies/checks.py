@@ -15,9 +15,9 @@ from greenload.energy.figures import Figure, scale
 from greenload.report.baselines import BY_CHANCE, LEVEL, TOLERANCE, Compared, changed_beyond, check_tolerance
 from greenload.report.budgets import Budget, judge_figure, parse_budget
 from greenload.report.checks import Check, interval_text
-from greenload.report.comparison import change_between, machine_differences, times
+from greenload.report.comparison import change_between, differing_facts, machine_differences, times
 from greenload.report.rows import by_group
-from greenload.strategies.changes import CHANGED_KEY
+from greenload.strategies.changes import OTHER_EVALUATION, identity_of, other_evaluation
 from greenload.strategies.data import JOULES, Card, Comparison
 from greenload.text import percent
 
@@ -99,8 +99,8 @@ def since(
 
     Returns:
         First one check of the whole; then one for each figure that got worse ("exceeded"), better ("met"), or lies
-        beyond its interval as some do by chance ("undecided"). On another processor, or for other strategies,
-        evaluations or settings, nothing is exceeded: it is "undecided".
+        beyond its interval as some do by chance ("undecided"). On another processor, or by another
+        evaluation, nothing is exceeded: it is "undecided".
 
     Raises:
         UsageError: the tolerance isn't such a share.
@@ -128,9 +128,11 @@ def since(
     )
     if baseline.recommended != comparison.recommended:
         parts.append(f"recommended: {baseline.recommended or 'none'} → {comparison.recommended or 'none'}")
-    differ = [
-        f"{fact.name} ({fact.a} → {fact.b})" for fact in machine_differences(baseline.machine, comparison.machine)
+    facts = [
+        *machine_differences(baseline.machine, comparison.machine),
+        *differing_facts(identity_of(baseline), identity_of(comparison)),
     ]
+    differ = [f"{fact.name} ({fact.a} → {fact.b})" for fact in facts]
     parts += [f"differs: {', '.join(differ)}"] if differ else []
     return (Check(name, overall, None, None, None, None, "; ".join(parts)), *checks)
 
@@ -236,4 +238,4 @@ def _unlike(baseline: Comparison, comparison: Comparison) -> str:
     a, b = baseline.machine, comparison.machine
     if (a.cpu_model, a.cpus) != (b.cpu_model, b.cpus):
         return "ANOTHER PROCESSOR, whose a change may be, so none counts: compare the baseline again on this one"
-    return CHANGED_KEY if baseline.key != comparison.key else ""
+    return OTHER_EVALUATION if other_evaluation(baseline, comparison) else ""

@@ -279,8 +279,9 @@ class Comparison:
             ReportError: the data isn't a comparison of this version; names the value that breaks a rule.
         """
         validate(data, COMPARE_SCHEMA)
+        meters = [{"remedy": "", "meter": ""} | meter for meter in data["meters"]]
         try:
-            return cls(**typed_fields(cls, data))
+            return cls(**typed_fields(cls, {**data, "meters": meters}))
         except UsageError as error:
             raise ReportError(f"a comparison's figures must make sense: {error}; compare again") from None
 

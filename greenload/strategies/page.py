@@ -14,11 +14,14 @@ from greenload.report.page import machine_rows
 from greenload.report.rows import GROUPS, band, by_group
 from greenload.stages.registry import STAGES
 from greenload.strategies.chart import cost_title, pareto_chart, tied_with_best
-from greenload.strategies.data import Card, Comparison, LimitCheck, StepCard, Tie
-from greenload.text import DASH, amount, one_line, percent
+from greenload.strategies.data import Card, Comparison, LimitCheck, StepCard
+from greenload.strategies.table import tie_text
+from greenload.text import amount, one_line, percent
 
 _STAGES_SHOWN = 160
 """Characters of a strategy's own stages that its card shows."""
+
+_SETTINGS = {"budget_s": "budget, seconds", "demand": "demand, images per second"}
 
 
 def comparison_html(comparison: Comparison) -> str:
@@ -67,10 +70,10 @@ def page_values(comparison: Comparison) -> dict[str, Any]:
         "ties": list(map(tie_text, comparison.ties)),
         "limits": list(map(_limit, comparison.limits)),
         "checks": notes.checks(comparison.checks),
-        "notes": [note.rstrip(".") for note in (*comparison.notes, *_failures(comparison))],
+        "notes": [note.rstrip(".") for note in comparison.notes],
         "meters": comparison.meters,
         "facts": [
-            *((name, _setting(value)) for name, value in comparison.settings.items()),
+            *_settings(comparison),
             *machine_rows(machine),
             ("greenload", comparison.greenload),
             ("compared", comparison.created),
@@ -82,13 +85,6 @@ def confidence(comparison: Comparison) -> str:
     """The share of intervals that hold, as asked for: ``"95 %"``."""
     asked = comparison.settings.get("confidence")
     return percent(asked if isinstance(asked, float) else 0.95, fine=True)
-
-
-def tie_text(tie: Tie) -> str:
-    """Two strategies that can't be told apart, and what would part them, in a sentence."""
-    seeds = "more than 1,000 more seeds" if tie.more_seeds is None else f"{tie.more_seeds:,} more seeds"
-    parts = f"{seeds} of both would part them if the difference stays" if tie.more_seeds != 0 else "no more is needed"
-    return f"{tie.a} and {tie.b} are tied: their scores differ by {amount(tie.difference, resolve=False)}; {parts}"
 
 
 def own_stages(comparison: Comparison) -> dict[str, str]:
@@ -243,16 +239,14 @@ def _limit(limit: LimitCheck) -> dict[str, str]:
     return {"kind": note.kind, "text": f"{limit.strategy}: {note.text}"}
 
 
-def _failures(comparison: Comparison) -> Iterator[str]:
-    for run in comparison.runs:
-        if run.failed:
-            yield f"{run.strategy} failed with seed {run.seed}: {run.failed}"
-
-
-def _setting(value: Any) -> str:
-    if value is None:
-        return DASH
-    return ", ".join(map(str, value)) or DASH if isinstance(value, list | tuple) else one_line(value)
+def _settings(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """What was asked for, line by line."""
+    for name, value in comparison.settings.items():
+        facts = value.items() if isinstance(value, Mapping) else [(name, value)]
+        for inner, fact in facts:
+            if fact not in (None, [], "") and not isinstance(fact, Mapping):
+                shown = ", ".join(map(str, fact)) if isinstance(fact, list) else str(fact)
+                yield _SETTINGS.get(str(inner), str(inner).replace("_", " ")), one_line(shown)
 
 
 def _stage_texts(pipeline: Mapping[str, Any]) -> Iterator[str]:

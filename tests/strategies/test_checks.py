@@ -9,7 +9,7 @@ import pytest
 from known_comparisons import card, comparison, dearer, figure, unscored
 
 from greenload.errors import UsageError
-from greenload.strategies.changes import CHANGED_KEY, changes
+from greenload.strategies.changes import OTHER_EVALUATION, changes
 from greenload.strategies.checks import judge_comparison, parse_strategy_budget, since
 from greenload.strategies.data import Comparison
 
@@ -72,6 +72,10 @@ def test_what_costs_more_or_less_is_named() -> None:
     assert "mixup costs more, × 1.50" in first.detail and "the baseline says 1300" in first.detail
 
 
+def edited(made: Comparison, evaluate: str) -> Comparison:
+    return replace(made, settings={**made.settings, "same": {"evaluate": evaluate}})
+
+
 def scored(name: str, score: float) -> Comparison:
     cards = tuple(
         replace(each, score=figure(score, 0.004)) if each.strategy == name else each for each in comparison().cards
@@ -96,7 +100,7 @@ def test_what_need_not_be_the_strategies_own_is_undecided() -> None:
     other = replace(worse, machine=replace(worse.machine, cpu_model="Another CPU"))
     assert set(outcomes(comparison(), other).values()) == {"undecided"}
     assert "ANOTHER PROCESSOR" in since(comparison(), other)[0].detail
-    assert CHANGED_KEY in since(comparison(), replace(worse, key="another"))[0].detail
+    assert OTHER_EVALUATION in since(comparison(), edited(worse, "accuracy 2"))[0].detail
     fewer = comparison(cards=(*comparison().cards[:3], card("mixup", strategy="new")), runs=(), limits=(), pictures={})
     found = outcomes(comparison(), fewer)
     assert found["strategies.mixup"] == found["strategies.new"] == found["baseline"] == "undecided"
@@ -117,7 +121,7 @@ def test_two_comparisons_are_held_against_each_other() -> None:
     assert cost.difference is not None and cost.difference.value == pytest.approx(1300)
     assert score.ratio is None and score.difference is not None and score.difference.value == 0
     text = str(changed.to_dict())
-    assert "Two separate runs" in text and CHANGED_KEY not in text
+    assert "Two separate runs" in text and OTHER_EVALUATION not in text
     assert "2.00" in changed.html() and "unclear" in changed.html()
 
 
@@ -128,7 +132,9 @@ def test_a_comparison_of_something_else_is_said_to_be() -> None:
     )  # fmt: skip
     changed = changes(comparison(), other)
     assert [each.only for each in changed.strategies] == ["", "", "", "A"]
-    assert {"seeds", "recommended", "confidence"} == {difference.name for difference in changed.settings}
+    names = {difference.name for difference in changed.settings}
+    assert names == {"seeds", "recommended", "confidence", "evaluate", "backend", "pipeline or source of mixup",
+                     "pipeline or source of plain"}  # fmt: skip
     assert changed.strategies[0].changes[1].unit == "CPU s"
     page = changed.html()
-    assert CHANGED_KEY in page and "mixup (only in A)" in page and "told in CPU seconds" in page
+    assert OTHER_EVALUATION in page and "mixup (only in A)" in page and "told in CPU seconds" in page

@@ -46,14 +46,15 @@ def test_it_says_what_was_found() -> None:
     page = comparison().html()
     for said in (
         "trivial is tied with the best score and costs least of those.",
-        "27 more seeds of both would part them if the difference stays",
+        "about 27 more seeds of both would part them",
         "exceeded: energy&lt;=1.2*plain, found 1500 (1490 to 1510)",
-        "mixup failed with seed 4: ValueError: the loss is nan.",
+        "1 run failed",
         "slower than the model asks for",
         "MixUp(alpha=0.2, num_classes=10)",
         "no stage that the others lack",
         "joules are those of the whole package.",
-        "15min",
+        "<dt>budget, seconds</dt><dd>900.0</dd>",
+        "<dt>evaluate</dt><dd>train.accuracy 12ab</dd>",
     ):
         assert said in page, said
     assert "It was stopped" not in page and "It was stopped" in comparison(finished=False).html()

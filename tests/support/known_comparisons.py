@@ -78,7 +78,18 @@ def comparison(**changed: Any) -> Comparison:
         machine=Machine("Known CPU", 2, 8_000_000_000, "Linux 6.1", "3.11.9", {"numpy": "2.0.0"}),
         meters=(),
         key="0123abcd",
-        settings={"seeds": 3, "budget": "15min", "limits": ["energy<=1.2*plain"], "confidence": 0.95, "at_least": None},
+        settings={
+            "seeds": 3,
+            "budget_s": 900.0,
+            "limits": ["energy<=1.2*plain"],
+            "confidence": 0.95,
+            "demand": None,
+            "same": {
+                "strategies": {"plain": "aa", "mixup": "bb"},
+                "evaluate": "train.accuracy 12ab",
+                "backend": "auto",
+            },
+        },
         unit="J",
         cards=tuple(map(card, SCORES)),
         runs=(
