@@ -25,9 +25,8 @@ def main() -> None:
     command += [f"{ROOT}[all,bench,dev]", "pip", "setuptools", "wheel"]
     report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     metadata = [item["metadata"] for item in report["install"]]
-    pins = (
-        {item["name"].lower(): item["version"] for item in metadata if item["name"] != "greenload"} | COMPILED | IMAGES
-    )
+    pins = {item["name"].lower(): item["version"] for item in metadata if item["name"] != "greenload"}
+    pins |= COMPILED | IMAGES
     lines = (f"{name}=={version}\n" for name, version in sorted(pins.items()))
     (ROOT / "constraints.txt").write_text(HEAD + "".join(lines))
 
