@@ -88,8 +88,8 @@ class Proxy:
     in any order, unless ``tf.config.experimental.enable_op_determinism()`` was called, which also slows tf.data.
 
     A ranking by a small model isn't always the large one's: the strength of augmentation that is best grows with the
-    model and with the set (Cubuk et al., "RandAugment", 2020, arXiv 1909.13719, "Systematic failures of a separate proxy
-    task"). Where it matters, give `compare` a function that trains the model that is meant.
+    model and with the set (Cubuk et al., "RandAugment", 2020, arXiv 1909.13719, "Systematic failures of a separate
+    proxy task"). Where it matters, give `compare` a function that trains the model that is meant.
 
     Args:
         validation: what the score is of: a pipeline of labelled images of the same shape and dtype, without draws. If
