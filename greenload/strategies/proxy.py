@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from greenload.training.spent import EnergyPart
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+LEAST_SIZE = 8
+"""Rows and columns that the model halves twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +70,11 @@ class Proxy:
     """A small Keras model and a fixed recipe that stand for the training that is meant, to compare augmentations.
 
     **The model** is the residual network of He et al. (CVPR 2016, arXiv 1512.03385, section 4.2) with one block a
-    stage: ResNet-8, of 16, 32 and 64 channels, 78,000 weights and 12.5 million multiplications an image of 32 × 32; it
-    is also what MLPerf Tiny takes for CIFAR-10 (Banbury et al., 2021, arXiv 2106.07597). uint8 is scaled to −1 … 1;
-    floats are taken as they come. Images of more than ``size`` rows or columns are shrunk to it by the model's first
-    layer, bilinear with a low-pass filter; smaller ones stay as they are. So the loader works at the pipeline's own
-    size, and its joules are those of the pipeline.
+    stage: ResNet-8, of 16, 32 and 64 channels, 79,000 weights and 12.5 million multiplications an image of 32 × 32. A
+    ResNet-8 is also what MLPerf Tiny takes for CIFAR-10 (Banbury et al., 2021, arXiv 2106.07597). uint8 is scaled to
+    −1 … 1; floats are taken as they come. Images of more than ``size`` rows or columns are shrunk to it by the model's
+    first layer, bilinear with a low-pass filter; smaller ones stay as they are. So the loader works at the pipeline's
+    own size, and its joules are those of the pipeline.
 
     **The recipe**: descent with Nesterov's momentum 0.9, learning rate 0.1 for batches of 128 and in proportion for
     others (He et al.; Goyal et al., 2017, arXiv 1706.02677), from 0 up in the first 5 % of the steps, then down to 0 as
@@ -84,9 +87,9 @@ class Proxy:
     generators of random numbers aren't touched. On one machine a seed gives the same score again on a CPU; GPUs add up
     in any order, unless ``tf.config.experimental.enable_op_determinism()`` was called, which also slows tf.data.
 
-    A ranking by a small model isn't always the large one's: the augmentation that is best grows in strength with the
-    model, the data and the epochs (Cubuk et al., "RandAugment", 2020, arXiv 1909.13719, section 4.1). Where it matters,
-    give `compare` a function that trains the model that is meant.
+    A ranking by a small model isn't always the large one's: the strength of augmentation that is best grows with the
+    model and with the set (Cubuk et al., "RandAugment", 2020, arXiv 1909.13719, "Systematic failures of a separate
+    proxy task"). Where it matters, give `compare` a function that trains the model that is meant.
 
     Args:
         validation: what the score is of: a pipeline of labelled images of the same shape and dtype, without draws. If
@@ -117,8 +120,6 @@ class Proxy:
     epochs: int = 20
     batch: int = 64
 
-    _LEAST_SIZE: ClassVar[int] = 8
-
     def __post_init__(self) -> None:
         if self.validation is not None and not isinstance(self.validation, Pipeline):
             raise UsageError(
@@ -129,10 +130,8 @@ class Proxy:
             if (value := getattr(self, name)) is not None or not otherwise:
                 checked = scalars.positive(UsageError, f"Proxy: {name}", value, otherwise)
                 object.__setattr__(self, name, checked)
-        if self.size is not None and self.size < self._LEAST_SIZE:
-            raise UsageError(
-                f"Proxy: size must be {self._LEAST_SIZE} or more, as the model halves it twice, not {self.size}"
-            )
+        if self.size is not None and self.size < LEAST_SIZE:
+            raise UsageError(f"Proxy: size must be {LEAST_SIZE} or more, as the model halves it twice, not {self.size}")
 
     def run(self, pipeline: Pipeline, seed: int, backend: str | Mapping[str, str] = "auto") -> ProxyRun:
         """Train the model on a pipeline, and judge it.

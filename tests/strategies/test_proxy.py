@@ -96,19 +96,21 @@ def test_a_seed_gives_the_same_training_again_and_strategies_share_its_chance(se
 
 @slow
 def test_what_is_held_out_is_not_trained_on(seen: Seen) -> None:
-    run = PROXY.run(mixed(), 1)
-    (training, trained, dataset), (judging, held_out, judged) = seen.loaded
-    assert (run.samples, run.validated) == (72, 18) == (len(trained), len(held_out))
+    runs = [PROXY.run(pipeline, 1) for pipeline in (plain(), mixed())]
+    assert [(run.samples, run.validated) for run in runs] == [(72, 18)] * 2
     source = images()
     number = {source.images[index].tobytes(): index for index in range(SAMPLES)}
-    drawn = [number[image.tobytes()] for batch, _ in judged.as_numpy_iterator() for image in batch]
-    assert sorted(drawn) == held_out.tolist(), "each once, as they are: MixUp mixes none of these"
-    plain_training = gl.Pipeline(source, *training.stages[:2], seed=1)
-    stream = proxy_module._loaded(plain_training, "tf", trained)
-    epochs = [[number[image.tobytes()] for batch, _ in stream.as_numpy_iterator() for image in batch] for _ in range(2)]
-    assert sorted(epochs[0]) == sorted(epochs[1]) == trained.tolist() and epochs[0] != epochs[1]
-    assert not set(drawn) & set(epochs[0])
+
+    def drawn(dataset: Any) -> list[int]:
+        return [number[image.tobytes()] for batch, _ in dataset.as_numpy_iterator() for image in batch]
+
+    (_, trained, dataset), (judging, held_out, judged), (_, _, mixing), (_, _, judged_of_mixed) = seen.loaded
+    assert drawn(judged) == drawn(judged_of_mixed) == held_out.tolist(), "MixUp mixes none of these"
     assert isinstance(judging.stages[-1], gl.Batch) and len(judging.stages) == 1
+    epochs = [drawn(dataset) for _ in range(2)]  # the dataset that it trained on goes on with later epochs
+    assert sorted(epochs[0]) == sorted(epochs[1]) == trained.tolist() and epochs[0] != epochs[1]
+    assert not set(epochs[0]) & set(held_out)
+    assert any(image.tobytes() not in number for batch, _ in mixing.as_numpy_iterator() for image in batch)
 
 
 @slow
@@ -210,7 +212,7 @@ def test_images_above_the_size_are_shrunk_and_floats_are_taken_as_they_are() -> 
 @slow
 def test_the_recipe_is_the_one_that_is_stated() -> None:
     model = proxy_model.build_model((32, 32, 3), "uint8", 10, size=32, seed=0, steps=200, batch=64, soft=False)
-    assert round(model.count_params(), -3) == 78_000
+    assert round(model.count_params(), -3) == 79_000
     convolutions = [layer for layer in model.layers if layer.__class__.__name__ in ("Conv2D", "Dense")]
     products = sum(
         math.prod(layer.kernel.shape) * (math.prod(layer.output.shape[1:3]) if layer.output.shape[3:] else 1)
@@ -264,7 +266,7 @@ def of(labels: Any, *stages: gl.Stage, pixels: Any = GREY) -> gl.Pipeline:
         (of(LABELS), of(LABELS, gl.ToDtype("float32")), gl.PipelineError, "the validation's are float32"),
         (of(LABELS), of(LABELS, gl.RandomRotation(5)), gl.PipelineError, "has RandomRotation.* which draws"),
         (of(LABELS, gl.OneHot(1)), None, gl.RecordError, "must be in 0 … 0 for OneHot"),
-        (gl.Pipeline(gl.Files(["a.jpg", "b.jpg"], [0, 1])), None, gl.SourceError, "gets none|none is held out"),
+        (gl.Pipeline(gl.Files(["a.jpg", "b.jpg"], [0, 1])), None, gl.SourceError, "none is held out"),
         ("train", None, gl.PipelineError, "trains on a Pipeline, not str 'train'"),
     ],
 )
@@ -308,7 +310,7 @@ def test_arguments_out_of_range_are_named(arguments: dict[str, Any], said: str) 
 
 
 def test_a_seed_is_an_integer() -> None:
-    with pytest.raises(gl.UsageError, match="seed must be an integer, not 0.5"):
+    with pytest.raises(gl.UsageError, match=r"seed must be an integer, not 0\.5"):
         PROXY.run(plain(), 0.5)  # type: ignore[arg-type]
 
 
