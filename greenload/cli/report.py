@@ -83,7 +83,8 @@ def _of_profile(report: Report, asked: Gates, options: argparse.Namespace) -> in
 
 
 def _of_strategies(comparison: Comparison, asked: Gates, options: argparse.Namespace) -> int:
-    from greenload.strategies.changes import changes
+    from greenload.strategies.changes import changes, changes_html
+    from greenload.strategies.changes_table import render_changes
     from greenload.strategies.data import Comparison
 
     if options.carbon is not None:
@@ -91,7 +92,7 @@ def _of_strategies(comparison: Comparison, asked: Gates, options: argparse.Names
     if options.other:
         changed = changes(comparison, Comparison.load(options.other))
         save = partial(write_json, data=changed.to_dict())
-        present(options, save, changed.html, changed.render())
+        present(options, save, partial(changes_html, changed), render_changes(changed))
         return OK
     comparison = asked.judged(comparison)
     present(options, comparison.save, comparison.html, comparison.render())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.report.comparison import (
@@ -17,13 +17,12 @@ from greenload.report.comparison import (
     times,
     verdict,
 )
+from greenload.report.html import render
 from greenload.report.record import json_fields
 from greenload.report.rows import GROUPS, band, by_group
-from greenload.strategies.data import Card, Comparison
+from greenload.strategies.data import Comparison
+from greenload.strategies.records import Card
 from greenload.text import DASH, amount
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 OTHER_EVALUATION = "Another evaluation, or an edited one: scores and trainings may differ by it"
 """What is said first where scores can't be set against each other."""
@@ -69,22 +68,6 @@ class Changes:
             ],
             "notes": list(notes(self)),
         }
-
-    def html(self) -> str:
-        """The changes as one self-contained page.
-
-        Raises:
-            ReportError: jinja2 is missing.
-        """
-        from greenload.report.html import render  # jinja2 is optional
-
-        return render("strategies_changes.html", changes_values(self))
-
-    def render(self) -> RenderableType:
-        """The changes as tables for a rich console."""
-        from greenload.strategies.changes_table import render_changes  # rich takes long to import
-
-        return render_changes(self)
 
 
 def changes(a: Comparison, b: Comparison) -> Changes:
@@ -199,6 +182,15 @@ def change_name(change: Change) -> str:
     weakest = sum_figures(known).provenance
     parts = [change.name, change.unit, weakest if weakest != "measured" else ""]
     return ", ".join(part for part in parts if part)
+
+
+def changes_html(changed: Changes) -> str:
+    """The changes as one self-contained page.
+
+    Raises:
+        ReportError: jinja2 is missing.
+    """
+    return render("strategies_changes.html", changes_values(changed))
 
 
 def changes_values(changed: Changes) -> dict[str, Any]:

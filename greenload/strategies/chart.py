@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from greenload.energy.figures import Figure
 from greenload.report.charts import Axis, Span, described
-from greenload.strategies.data import Card, Comparison
+from greenload.strategies.records import Card, Compared
 
 _HEIGHT_PX = 340
 """Of the chart, as its style has it."""
@@ -56,7 +56,7 @@ class ParetoChart:
     has_ties: bool
 
 
-def pareto_chart(comparison: Comparison) -> ParetoChart | None:
+def pareto_chart(comparison: Compared) -> ParetoChart | None:
     """The chart; None where no strategy has a score and a cost."""
     shown = [card for card in comparison.cards if card.score.value is not None and card.cost.value is not None]
     if not shown:
@@ -81,12 +81,12 @@ def pareto_chart(comparison: Comparison) -> ParetoChart | None:
     )
 
 
-def cost_title(comparison: Comparison) -> str:
+def cost_title(comparison: Compared) -> str:
     """What the cost of a training is, with its unit: ``"joules of a training"``."""
     return "joules of a training" if comparison.unit == "J" else "CPU seconds of a training"
 
 
-def tied_with_best(comparison: Comparison) -> tuple[str, ...]:
+def tied_with_best(comparison: Compared) -> tuple[str, ...]:
     """The strategy with the best mean score and those tied with it; none where the best is alone."""
     scored = [card for card in comparison.cards if card.score.value is not None]
     if not scored:
@@ -119,7 +119,7 @@ def spread(points: Sequence[Point]) -> list[Point]:
     return [replace(point, lift=round(lifts[point.strategy], 1)) for point in points]
 
 
-def _point(comparison: Comparison, card: Card, x: Axis, y: Axis, tied: bool) -> Point:
+def _point(comparison: Compared, card: Card, x: Axis, y: Axis, tied: bool) -> Point:
     left, bottom = x.percent(card.cost.value or 0.0), y.percent(card.score.value or 0.0)
     classes = ["good"] if card.strategy in comparison.pareto else []
     classes += ["chosen"] if card.strategy == comparison.recommended else []

@@ -18,7 +18,8 @@ from greenload.report.checks import Check, interval_text
 from greenload.report.comparison import change_between, differing_facts, machine_differences, times
 from greenload.report.rows import by_group
 from greenload.strategies.changes import OTHER_EVALUATION, identity_of, other_evaluation
-from greenload.strategies.data import JOULES, Card, Comparison
+from greenload.strategies.data import Comparison
+from greenload.strategies.records import JOULES, Card
 from greenload.text import percent
 
 OF_CARDS = (

@@ -24,9 +24,10 @@ from greenload.strategies.arguments import (
 )
 from greenload.strategies.augmented import augmented
 from greenload.strategies.conclusion import Asked, Progress, blank_card, card_of, conclude
-from greenload.strategies.data import Comparison, Run
+from greenload.strategies.data import Comparison
 from greenload.strategies.evaluation import Evaluate, evaluated
 from greenload.strategies.race import Race, RaceEnd, run_race
+from greenload.strategies.records import Run
 from greenload.strategies.results import identity, resume
 from greenload.strategies.statistics import Looks
 from greenload.strategies.verdict import Rules

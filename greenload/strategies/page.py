@@ -14,7 +14,7 @@ from greenload.report.page import machine_rows
 from greenload.report.rows import GROUPS, band, by_group
 from greenload.stages.registry import STAGES
 from greenload.strategies.chart import cost_title, pareto_chart, tied_with_best
-from greenload.strategies.data import Card, Comparison, LimitCheck, StepCard
+from greenload.strategies.records import Card, Compared, LimitCheck, StepCard
 from greenload.strategies.table import tie_text
 from greenload.text import amount, one_line, percent
 
@@ -24,7 +24,7 @@ _STAGES_SHOWN = 160
 _SETTINGS = {"budget_s": "budget, seconds", "demand": "demand, images per second"}
 
 
-def comparison_html(comparison: Comparison) -> str:
+def comparison_html(comparison: Compared) -> str:
     """The page of a comparison.
 
     Raises:
@@ -33,7 +33,7 @@ def comparison_html(comparison: Comparison) -> str:
     return render("strategies.html", page_values(comparison))
 
 
-def page_values(comparison: Comparison) -> dict[str, Any]:
+def page_values(comparison: Compared) -> dict[str, Any]:
     """Everything that the page's template shows."""
     machine, cards = comparison.machine, comparison.cards
     unscored = [card.strategy for card in cards if card.score.value is None or card.cost.value is None]
@@ -81,20 +81,20 @@ def page_values(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def confidence(comparison: Comparison) -> str:
+def confidence(comparison: Compared) -> str:
     """The share of intervals that hold, as asked for: ``"95 %"``."""
     asked = comparison.settings.get("confidence")
     return percent(asked if isinstance(asked, float) else 0.95, fine=True)
 
 
-def own_stages(comparison: Comparison) -> dict[str, str]:
+def own_stages(comparison: Compared) -> dict[str, str]:
     """By strategy, the stages that not all strategies have: ``"RandAugment(num_ops=2, magnitude=9)"``."""
     texts = {card.strategy: list(_stage_texts(card.pipeline)) for card in comparison.cards}
     common = set.intersection(*map(set, texts.values())) if texts else set()
     return {name: ", ".join(text for text in stages if text not in common) for name, stages in texts.items()}
 
 
-def _subject(comparison: Comparison) -> str:
+def _subject(comparison: Compared) -> str:
     runs = len(comparison.runs)
     seeds = len({run.seed for run in comparison.runs})
     if not runs:
@@ -103,7 +103,7 @@ def _subject(comparison: Comparison) -> str:
     return f"{runs} runs with {seeds} seed{'' if seeds == 1 else 's'}, {took / 60:,.1f} minutes of measuring"
 
 
-def _headlines(comparison: Comparison) -> Iterator[dict[str, str]]:
+def _headlines(comparison: Compared) -> Iterator[dict[str, str]]:
     name = comparison.recommended
     if name is not None:
         card = comparison.card(name)
@@ -121,7 +121,7 @@ def _headline(label: str, value: str, note: str) -> dict[str, str]:
     return {"label": label, "value": value, "note": note}
 
 
-def _card(comparison: Comparison, card: Card) -> dict[str, Any]:
+def _card(comparison: Compared, card: Card) -> dict[str, Any]:
     chosen = card.strategy == comparison.recommended
     badges = ["recommended"] if chosen else []
     badges += ["Pareto set"] if card.strategy in comparison.pareto else []
@@ -137,7 +137,7 @@ def _card(comparison: Comparison, card: Card) -> dict[str, Any]:
     }
 
 
-def _facts(comparison: Comparison, card: Card) -> Iterator[tuple[str, str]]:
+def _facts(comparison: Compared, card: Card) -> Iterator[tuple[str, str]]:
     if card.score.value is not None:
         yield "score", amount(card.score, resolve=False)
     if card.cost.value is not None:
@@ -190,7 +190,7 @@ def _step_chart(
     return BarChart(name, title, unit, axis, bars, tuple(used), "; ".join(bands))
 
 
-def heads(comparison: Comparison) -> list[str]:
+def heads(comparison: Compared) -> list[str]:
     """The table's columns."""
     groups = _groups(comparison)
     of = {group: [by_group(card.energy_j_per_sample).get(group) for card in comparison.cards] for group in groups}
@@ -207,12 +207,12 @@ def heads(comparison: Comparison) -> list[str]:
     ]
 
 
-def _groups(comparison: Comparison) -> list[str]:
+def _groups(comparison: Compared) -> list[str]:
     there = {group for card in comparison.cards for group in by_group(card.energy_j_per_sample)}
     return [group for group in GROUPS if group in there]
 
 
-def _cells(comparison: Comparison, card: Card) -> Iterator[dict[str, str]]:
+def _cells(comparison: Compared, card: Card) -> Iterator[dict[str, str]]:
     yield _cell(card.score)
     yield _cell(card.cost)
     yield _cell(card.training_seconds)
@@ -239,7 +239,7 @@ def _limit(limit: LimitCheck) -> dict[str, str]:
     return {"kind": note.kind, "text": f"{limit.strategy}: {note.text}"}
 
 
-def _settings(comparison: Comparison) -> Iterator[tuple[str, str]]:
+def _settings(comparison: Compared) -> Iterator[tuple[str, str]]:
     """What was asked for, line by line."""
     for name, value in comparison.settings.items():
         facts = value.items() if isinstance(value, Mapping) else [(name, value)]

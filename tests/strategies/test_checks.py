@@ -9,7 +9,7 @@ import pytest
 from known_comparisons import card, comparison, dearer, figure, unscored
 
 from greenload.errors import UsageError
-from greenload.strategies.changes import OTHER_EVALUATION, changes
+from greenload.strategies.changes import OTHER_EVALUATION, changes, changes_html
 from greenload.strategies.checks import judge_comparison, parse_strategy_budget, since
 from greenload.strategies.data import Comparison
 
@@ -122,7 +122,7 @@ def test_two_comparisons_are_held_against_each_other() -> None:
     assert score.ratio is None and score.difference is not None and score.difference.value == 0
     text = str(changed.to_dict())
     assert "Two separate runs" in text and OTHER_EVALUATION not in text
-    assert "2.00" in changed.html() and "unclear" in changed.html()
+    assert "2.00" in changes_html(changed) and "unclear" in changes_html(changed)
 
 
 def test_a_comparison_of_something_else_is_said_to_be() -> None:
@@ -136,5 +136,5 @@ def test_a_comparison_of_something_else_is_said_to_be() -> None:
     assert names == {"seeds", "recommended", "confidence", "evaluate", "backend", "pipeline or source of mixup",
                      "pipeline or source of plain"}  # fmt: skip
     assert changed.strategies[0].changes[1].unit == "CPU s"
-    page = changed.html()
+    page = changes_html(changed)
     assert OTHER_EVALUATION in page and "mixup (only in A)" in page and "told in CPU seconds" in page

@@ -14,7 +14,7 @@ from known_comparisons import card, comparison, dearer, unscored
 
 import greenload as gl
 from greenload.report.checks import Check
-from greenload.strategies.changes import changes
+from greenload.strategies.changes import changes, changes_html
 from greenload.strategies.data import Comparison
 from greenload.strategies.page import own_stages, page_values, stage_text
 
@@ -143,7 +143,7 @@ def pages() -> Iterator[str]:
     yield renamed(comparison(finished=False), "randaugment", HOSTILE).html()
     yield unscored().html()
     after = dearer(renamed(comparison(), "plain", HOSTILE), 2.0, "mixup")
-    yield changes(comparison(), after).html()
+    yield changes_html(changes(comparison(), after))
 
 
 @needs_browser

@@ -12,7 +12,8 @@ from greenload.energy.figures import Figure, scale
 from greenload.machine import Machine
 from greenload.report.checks import Check
 from greenload.strategies.augmented import data_uri
-from greenload.strategies.data import KEPT, Card, Comparison, LimitCheck, Run, StepCard, StepUp, Tie
+from greenload.strategies.data import Comparison
+from greenload.strategies.records import KEPT, Card, LimitCheck, Run, StepCard, StepUp, Tie
 
 MEASURED = "measured"
 SCORES = {"plain": 0.90, "trivial": 0.93, "randaugment": 0.932, "mixup": 0.91}
