@@ -35,11 +35,7 @@ def render_comparison(choice: Compared) -> RenderableType:
 def _headline(choice: Compared) -> Sentence:
     if choice.recommended is None:
         return Sentence(printable(f"no recommendation: {choice.reason}"), "bold")
-    return Sentence(
-        Text.assemble(
-            ("recommended: ", ""), (printable(choice.recommended), "bold green"), ("; ", ""), printable(choice.reason)
-        )
-    )
+    return Sentence(printable(f"recommended: {choice.reason}"), "bold")  # which begins with the name
 
 
 def _strategies(choice: Compared) -> FigureTable:
