@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -141,13 +142,23 @@ def _facts(comparison: Compared, card: Card) -> Iterator[tuple[str, str]]:
     if card.score.value is not None:
         yield "score", amount(card.score, resolve=False)
     if card.cost.value is not None:
-        yield f"{cost_title(comparison)}", amount(card.cost, resolve=False)
+        yield cost_title(comparison), amount(card.cost, resolve=False)
+    if (share := _loader_share(comparison, card)) is not None:
+        yield "the loader's part, of CPU seconds", percent(share)
     if card.runs:
         yield "runs", f"{card.runs}"
     yield "images per second", amount(card.images_per_s, resolve=False)
     yield "CPU ms per image", amount(scale(card.cpu_s_per_sample, 1e3), resolve=False)
     for group, figure in by_group(card.energy_j_per_sample).items():
         yield f"{group} mJ per image, {band([figure])}", amount(scale(figure, 1e3), resolve=False)
+
+
+def _loader_share(comparison: Compared, card: Card) -> float | None:
+    """The loader's part of the trainings' CPU seconds; None where nothing told it."""
+    known = [(run.loader_cpu_s, run.cpu_s) for run in comparison.runs if run.strategy == card.strategy]
+    loader = [own for own, _ in known if own is not None]
+    whole = math.fsum(cpu_s for own, cpu_s in known if own is not None)
+    return math.fsum(loader) / whole if whole else None
 
 
 def _doubts(card: Card) -> Iterator[str]:

@@ -49,6 +49,7 @@ def test_it_says_what_was_found() -> None:
         "about 27 more seeds of both would part them",
         "exceeded: energy&lt;=1.2*plain, found 1500 (1490 to 1510)",
         "1 run failed",
+        "<dt>the loader&#39;s part, of CPU seconds</dt><dd>25 %</dd>",
         "slower than the model asks for",
         "MixUp(alpha=0.2, num_classes=10)",
         "no stage that the others lack",

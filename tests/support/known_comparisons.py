@@ -63,7 +63,10 @@ def card(name: str, **changed: Any) -> Card:
 def run(name: str, seed: int, **changed: Any) -> Run:
     joules = {"cpu:package-0": COSTS[name] + seed}
     score = SCORES[name] + 0.001 * seed
-    made = Run(strategy=name, seed=seed, score=score, seconds=50.0, cpu_s=COSTS[name] / 10, energy_j=joules)
+    cpu_s = COSTS[name] / 10
+    made = Run(
+        strategy=name, seed=seed, score=score, seconds=50.0, cpu_s=cpu_s, loader_cpu_s=cpu_s / 4, energy_j=joules
+    )
     return replace(made, **changed)
 
 
