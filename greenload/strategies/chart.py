@@ -134,7 +134,7 @@ def _point(comparison: Compared, card: Card, x: Axis, y: Axis, tied: bool) -> Po
         _span(card.score, y),
         " ".join(classes),
         tied,
-        left > 70,
+        left > 50,
         0.0,
         "\n".join(lines),
     )
