@@ -64,9 +64,15 @@ def _of_pipeline(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def of_evaluation(evaluate: Any) -> str:
-    """What an evaluation is known by: its name and source, or its fields, so that an edited one is another."""
+    """What an evaluation is known by, so that an edited one is another.
+
+    What its method ``fingerprint`` gives where it has one; else its name and source, with its fields or arguments. What
+    it calls is not looked at.
+    """
     if evaluate is None:
         return ""
+    if callable(fingerprint := getattr(evaluate, "fingerprint", None)):
+        return f"{type(evaluate).__qualname__} {fingerprint()}"
     if isinstance(evaluate, functools.partial):
         return f"partial({of_evaluation(evaluate.func)}, {evaluate.args!r}, {evaluate.keywords!r})"
     if is_dataclass(evaluate) and not isinstance(evaluate, type):
@@ -77,8 +83,7 @@ def of_evaluation(evaluate: Any) -> str:
 
 
 def _of_function(fn: Callable[..., Any]) -> str:
-    name = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
-    return f"{name} {_digest(_source(fn))}"
+    return f"{getattr(fn, '__qualname__', type(fn).__qualname__)} {_digest(_source(fn))}"
 
 
 def _source(of: Any) -> str:
