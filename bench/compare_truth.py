@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.contest import Row, Spread, table
-from greenload.strategies.data import Run
 from greenload.strategies.race import Race, RaceEnd, run_race
+from greenload.strategies.records import Run
 from greenload.strategies.statistics import Looks
 from greenload.strategies.verdict import Findings, Rules
 

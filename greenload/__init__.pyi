@@ -67,6 +67,7 @@ from greenload.stages import Stage as Stage
 from greenload.stages import ToDtype as ToDtype
 from greenload.strategies.compare import compare as compare
 from greenload.strategies.data import Comparison as Comparison
+from greenload.strategies.proxy import Proxy as Proxy
 from greenload.training.callback import EnergyCallback as EnergyCallback
 
 __version__: str

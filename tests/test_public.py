@@ -50,6 +50,7 @@ NAMES = [
     "Plan",
     "Position",
     "Primitive",
+    "Proxy",
     "RandomAffine",
     "RandomApply",
     "RandomAutocontrast",

@@ -1,1 +1,1 @@
-"""Strategies of augmentation compared: what each costs, what accuracy it buys, and which to choose."""
+"""Choosing between augmentation strategies: what each costs, and what it gains."""

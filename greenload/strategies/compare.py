@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from greenload.energy.attribution.precision import check_precision
 from greenload.energy.meters.base import MeterStatus
@@ -20,10 +22,12 @@ from greenload.strategies.arguments import (
     checked_seeds,
     checked_strategies,
 )
+from greenload.strategies.augmented import augmented
 from greenload.strategies.conclusion import Asked, Progress, blank_card, card_of, conclude
-from greenload.strategies.data import Comparison, Run
+from greenload.strategies.data import Comparison
 from greenload.strategies.evaluation import Evaluate, evaluated
 from greenload.strategies.race import Race, RaceEnd, run_race
+from greenload.strategies.records import Run
 from greenload.strategies.results import identity, resume
 from greenload.strategies.statistics import Looks
 from greenload.strategies.verdict import Rules
@@ -132,6 +136,7 @@ def compare(
         same=same,
         out=None if out is None else os.fspath(out),
         progress=progress or _silent,
+        draw=partial(augmented, checked, first),
     )
 
     def profiled(name: str, pipeline: Pipeline, told: Callable[[float, str], None]) -> Report:
@@ -159,6 +164,7 @@ def carry_out(asked: Asked, profiled: Profiler, run: Runner) -> Comparison:
     before = resume(asked.out, asked.same)
     session = _Session(asked, before)
     session.keep()  # says now, not after an hour, if the file can't be written
+    session.draw()
     session.profile_all(profiled)
     end = RaceEnd((), {}, "")
     if asked.evaluates:
@@ -183,6 +189,7 @@ class _Session:
         self.runs: list[Run] = list(before.runs) if before else []
         self.meters: tuple[MeterStatus, ...] = before.meters if before else ()
         kept = {card.strategy: card for card in before.cards} if before else {}
+        self.pictures = before.pictures if before else {}
         self.cards = {name: kept.get(name) or blank_card(name, pipeline) for name, pipeline in asked.strategies.items()}
 
     def keep(self, end: RaceEnd | None = None) -> Comparison:
@@ -191,10 +198,15 @@ class _Session:
         Args:
             end: how the race ended; None while it runs.
         """
-        comparison = conclude(self.asked, self.runs, self.cards, self.meters, end)
+        judged = conclude(self.asked, self.runs, self.cards, self.meters, end)
+        comparison = replace(judged, pictures=self.pictures)
         if self.asked.out is not None:
             comparison.save(self.asked.out)
         return comparison
+
+    def draw(self) -> None:
+        """Make the pictures that the page shows, if there are none."""
+        self.pictures = self.pictures or self.asked.draw()
 
     @property
     def used_s(self) -> float:

@@ -13,8 +13,9 @@ from greenload.energy.meters.base import MeterStatus
 from greenload.machine import machine
 from greenload.plans.pipeline import Pipeline
 from greenload.report.data import Report
-from greenload.strategies.data import CPU_SECONDS, JOULES, Card, Comparison, Run, StepCard
+from greenload.strategies.data import Comparison
 from greenload.strategies.race import BUDGET, FAILED, HOPELESS, RaceEnd
+from greenload.strategies.records import CPU_SECONDS, JOULES, Card, Run, StepCard
 from greenload.strategies.results import described, key_of
 from greenload.strategies.verdict import ENOUGH_RUNS, Findings, Rules
 
@@ -39,6 +40,8 @@ class Asked:
     """What makes another comparison this one."""
     out: str | None
     progress: Progress
+    draw: Callable[[], Mapping[str, tuple[str, ...]]] = dict
+    """Gives the strategies' pictures (see `greenload.strategies.augmented`)."""
 
 
 def blank_card(name: str, pipeline: Pipeline) -> Card:

@@ -14,7 +14,7 @@ from greenload.energy.measure import measure
 from greenload.errors import GreenloadError, UsageError
 from greenload.loading.load import load
 from greenload.plans.pipeline import Pipeline
-from greenload.strategies.data import DECIDING_KINDS, Evaluates, Run
+from greenload.strategies.records import DECIDING_KINDS, Evaluates, Run
 from greenload.text import error_line, one_line
 
 Evaluate = Callable[[Any, int], float] | Evaluates

@@ -13,7 +13,7 @@ import numpy as np
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.errors import UsageError
 from greenload.report.checks import Check
-from greenload.strategies.data import BROKEN, JOULES, KEPT, Card
+from greenload.strategies.records import BROKEN, JOULES, KEPT, Card
 from greenload.strategies.statistics import Table, mean_figure
 
 OF_RUNS = ("score", "energy", "cpu_s", "seconds")

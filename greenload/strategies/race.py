@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from greenload.strategies.data import Card, Run
+from greenload.strategies.records import Card, Run
 from greenload.strategies.statistics import MOST_SEEDS
 from greenload.strategies.verdict import Findings, Rules
 

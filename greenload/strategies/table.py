@@ -11,13 +11,13 @@ from greenload.energy.figures import Figure, scale
 from greenload.report.checks import check_line
 from greenload.report.columns import FigureTable, Line, Sentence
 from greenload.report.rows import band, by_group
-from greenload.strategies.data import Card, Comparison, StepUp, Tie
+from greenload.strategies.records import Card, Compared, StepUp, Tie
 from greenload.text import DASH, amount, printable
 
 _TIES_SHOWN = 6
 
 
-def render_comparison(choice: Comparison) -> RenderableType:
+def render_comparison(choice: Compared) -> RenderableType:
     """A comparison for a rich console: whom to choose and why, a row for each strategy, what can't be told apart."""
     lines: list[RenderableType] = [_headline(choice), _strategies(choice)]
     lines += [Sentence(printable(text)) for text in (*_steps_up(choice), *_ties(choice))]
@@ -32,13 +32,13 @@ def render_comparison(choice: Comparison) -> RenderableType:
     return Group(*lines)
 
 
-def _headline(choice: Comparison) -> Sentence:
+def _headline(choice: Compared) -> Sentence:
     if choice.recommended is None:
         return Sentence(printable(f"no recommendation: {choice.reason}"), "bold")
     return Sentence(printable(f"recommended: {choice.reason}"), "bold")  # which begins with the name
 
 
-def _strategies(choice: Comparison) -> FigureTable:
+def _strategies(choice: Compared) -> FigureTable:
     evaluated = any(card.runs or card.failed for card in choice.cards)
     groups = [name for name in dict.fromkeys(name for card in choice.cards for name in _loader_j(card))]
     starving = any(card.starves is not None for card in choice.cards)
@@ -62,7 +62,7 @@ def _loader_j(card: Card) -> Mapping[str, Figure]:
     return by_group(card.energy_j_per_sample)
 
 
-def _of_model(choice: Comparison, name: str) -> str:
+def _of_model(choice: Compared, name: str) -> str:
     said = band(figure for card in choice.cards for group, figure in _loader_j(card).items() if group == name)
     return f"\n{said}" if said else ""
 
@@ -71,7 +71,7 @@ def _score(figure: Figure) -> str:
     return amount(figure, resolve=False)  # of a single run: without an interval
 
 
-def _name(choice: Comparison, card: Card) -> Text:
+def _name(choice: Compared, card: Card) -> Text:
     """The name, marked where it is recommended, or in the Pareto set."""
     marks = ["recommended"] if card.strategy == choice.recommended else []
     marks += ["Pareto"] if card.strategy in choice.pareto else []
@@ -80,7 +80,7 @@ def _name(choice: Comparison, card: Card) -> Text:
     return name.append(f" ({', '.join(marks)})", "dim") if marks else name
 
 
-def _steps_up(choice: Comparison) -> list[str]:
+def _steps_up(choice: Compared) -> list[str]:
     return [step_text(step, choice.unit) for step in choice.steps_up]
 
 
@@ -100,7 +100,7 @@ def tie_text(tie: Tie) -> str:
     return f"{tie.a} and {tie.b} are tied ({by}): about {tie.more_seeds} more seed{plural} of both would part them"
 
 
-def _ties(choice: Comparison) -> list[str]:
+def _ties(choice: Compared) -> list[str]:
     """The ties of the recommended strategy first."""
     ties = sorted(choice.ties, key=lambda tie: choice.recommended not in (tie.a, tie.b))
     shown = [tie_text(tie) for tie in ties[:_TIES_SHOWN]]

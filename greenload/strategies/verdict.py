@@ -11,8 +11,8 @@ import numpy as np
 
 from greenload.energy.figures import Figure, scale
 from greenload.report.comparison import ratio
-from greenload.strategies.data import CPU_SECONDS, JOULES, POINT, Card, LimitCheck, Run, StepUp, Tie
 from greenload.strategies.limits import Limit, Measured, judge, shortfall
+from greenload.strategies.records import CPU_SECONDS, JOULES, POINT, Card, LimitCheck, Run, StepUp, Tie
 from greenload.strategies.statistics import (
     Gaps,
     Looks,

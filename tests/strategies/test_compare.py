@@ -18,8 +18,9 @@ from greenload.errors import GreenloadError, PipelineError, ReportError, UsageEr
 from greenload.strategies import compare as module
 from greenload.strategies.arguments import checked_seconds
 from greenload.strategies.conclusion import Asked
-from greenload.strategies.data import Comparison, Run
+from greenload.strategies.data import Comparison
 from greenload.strategies.evaluation import counted, evaluated
+from greenload.strategies.records import Run
 from greenload.strategies.results import identity, of_evaluation
 from greenload.strategies.statistics import Looks
 from greenload.strategies.verdict import Rules

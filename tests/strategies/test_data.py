@@ -17,9 +17,10 @@ from greenload.errors import ReportError, UsageError
 from greenload.machine import Machine
 from greenload.report.validation import COMPARE_SCHEMA, schema
 from greenload.strategies.conclusion import Asked, conclude
-from greenload.strategies.data import Card, Comparison, Run, StepCard
+from greenload.strategies.data import Comparison
 from greenload.strategies.limits import parse_limit
 from greenload.strategies.race import Race, run_race
+from greenload.strategies.records import Card, Run, StepCard
 from greenload.strategies.statistics import Looks
 from greenload.strategies.verdict import Rules
 

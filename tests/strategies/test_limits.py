@@ -11,8 +11,8 @@ import pytest
 from greenload.energy.figures import Figure
 from greenload.errors import UsageError
 from greenload.report.checks import Check
-from greenload.strategies.data import CPU_SECONDS, JOULES, KEPT, Card
 from greenload.strategies.limits import Measured, judge, parse_limit
+from greenload.strategies.records import CPU_SECONDS, JOULES, KEPT, Card
 
 NAMES = ("plain", "rand augment", "2x")
 

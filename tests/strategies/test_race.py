@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from bench.compare_truth import KINDS, MOST_PARTED, MOST_WRONG, Truth, evaluation, outcomes, rows, typical
 from greenload.energy.figures import Figure
-from greenload.strategies.data import Card, Run
 from greenload.strategies.limits import parse_limit
 from greenload.strategies.race import BUDGET, FAILED, PARTED, SEEDS, Race, run_race
+from greenload.strategies.records import Card, Run
 from greenload.strategies.statistics import Looks
 from greenload.strategies.verdict import Findings, Rules
 
