@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -66,13 +67,14 @@ def _of_pipeline(pipeline: Pipeline) -> dict[str, Any]:
 def of_evaluation(evaluate: Any) -> str:
     """What an evaluation is known by, so that an edited one is another.
 
-    What its method ``fingerprint`` gives where it has one; else its name and source, with its fields or arguments. What
-    it calls is not looked at.
+    What its method ``to_dict`` gives where it has one, as the proxy has; else its name and source, with its fields or
+    arguments. What it calls is not looked at.
     """
     if evaluate is None:
         return ""
-    if callable(fingerprint := getattr(evaluate, "fingerprint", None)):
-        return f"{type(evaluate).__qualname__} {fingerprint()}"
+    if callable(to_dict := getattr(evaluate, "to_dict", None)):
+        with contextlib.suppress(PipelineError):  # a function without a name, which can't be described
+            return f"{type(evaluate).__qualname__} {_digest(to_dict())}"
     if isinstance(evaluate, functools.partial):
         return f"partial({of_evaluation(evaluate.func)}, {evaluate.args!r}, {evaluate.keywords!r})"
     if is_dataclass(evaluate) and not isinstance(evaluate, type):
