@@ -9,7 +9,7 @@ from typing import Any
 
 from greenload import scalars
 from greenload.energy.domains import Domain
-from greenload.energy.figures import Figure
+from greenload.energy.figures import Figure, scale
 from greenload.energy.measure import measure
 from greenload.errors import GreenloadError, UsageError
 from greenload.loading.load import load
@@ -56,7 +56,8 @@ def evaluated(evaluate: Evaluate, name: str, pipeline: Pipeline, seed: int, back
         joules, modelled = counted(window.energy_j)
         cpu_s, loader_cpu_s = window.cpu_s, None
     else:
-        joules, modelled = counted(told.energy_j)
+        part = told.cpu_s / window.cpu_s if window.cpu_s else 0.0
+        joules, modelled = counted(completed(told.energy_j, window.energy_j, part))
         cpu_s, loader_cpu_s = told.cpu_s, told.loader_cpu_s
     return Run(
         strategy=name,
@@ -69,6 +70,26 @@ def evaluated(evaluate: Evaluate, name: str, pipeline: Pipeline, seed: int, back
         energy_j=joules,
         modelled=modelled,
     )
+
+
+def completed(told: Mapping[str, Any], window: Mapping[str, Figure], part: float) -> dict[str, Any]:
+    """What a run measured of itself, with modelled joules of processors where a counter reads only GPUs.
+
+    A strategy's loader works on processors, so a training's joules without theirs would leave out what differs.
+
+    Args:
+        told: joules by domain, as numbers or figures.
+        window: figures of the time around the run.
+        part: of the window's CPU seconds, those that the run told, by which the model's joules are shared.
+    """
+    kinds = {Domain.parse(domain).kind for domain in told}
+    lacking = {"cpu", "dram"} if told and "cpu" not in kinds else set()
+    modelled = {
+        domain: scale(figure, part)
+        for domain, figure in window.items()
+        if Domain.parse(domain).kind in lacking and domain not in told and figure.provenance == "modelled"
+    }
+    return {**told, **modelled}
 
 
 def checked_score(given: Any) -> float:

@@ -114,7 +114,9 @@ def judge(limit: Limit, strategy: str, measured: Measured, error: Callable[[int]
     """What one strategy's figures say to a limit.
 
     The verdict is by the interval of the difference to the bound, paired by seed where the bound is another strategy's
-    figure. ``value``, ``low`` and ``high`` are the strategy's figure and that interval around it.
+    figure. Then the spread is that of ``own − r other``, with ``r`` the ratio of the means, since a seed changes costs
+    in proportion (the ratio estimator: Cochran, *Sampling Techniques*, 1977, chapter 6). ``value``, ``low`` and
+    ``high`` are the strategy's figure and that interval around it.
 
     Args:
         limit: the limit.
@@ -154,9 +156,21 @@ def _of_runs(limit: Limit, strategy: str, measured: Measured, error: Callable[[i
     number = int(common.sum())
     if not number:
         return None, None, Figure.missing(), "no run gave it"
-    bounds = limit.factor * other[common]
-    difference = mean_figure(own[common] - bounds, error(number))
-    return float(own[common].mean()), float(bounds.mean()), difference, ""
+    own, other = own[common], other[common]
+    value, bound = float(own.mean()), limit.factor * float(other.mean())
+    ratio = value / float(other.mean()) if other.any() and limit.reference else 0.0
+    half = mean_figure(own - ratio * other, error(number)).half_width or 0.0
+    difference = value - bound
+    return (
+        value,
+        bound,
+        Figure(difference, difference - half, difference + half, "measured", unresolved=number == 1),
+        "",
+    )
+
+
+def _exactly(value: float) -> Figure:
+    return Figure(value, value, value, "measured")
 
 
 def _of_loaders(limit: Limit, strategy: str, measured: Measured, error: Callable[[int], float]) -> _Found:
@@ -164,7 +178,7 @@ def _of_loaders(limit: Limit, strategy: str, measured: Measured, error: Callable
     if limit.reference:
         other = scale(loader_figure(measured.cards[limit.reference], limit.quantity), limit.factor)
     else:
-        other = Figure(limit.factor, limit.factor, limit.factor, "measured")
+        other = _exactly(limit.factor)
     if limit.reference == strategy and own.value is not None and other.value is not None:  # its error is common
         difference = scale(own, 1 - limit.factor)
     else:

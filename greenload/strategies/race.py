@@ -15,6 +15,8 @@ from greenload.strategies.verdict import Findings, Rules
 FAILURES = 2
 """Runs after which a strategy leaves the race, if all of them failed."""
 
+_EARLY = 4  # times everybody's rounds, before anybody is given up as inseparable
+
 PARTED = "all strategies still in the race are parted"
 HOPELESS = f"more than {MOST_SEEDS} further seeds would be needed to part those that are tied"
 SEEDS = "every strategy had its seeds"
@@ -157,7 +159,7 @@ def _needless(found: Findings) -> Iterator[tuple[str, str]]:
 def _undecided(found: Findings, alive: Sequence[str], rounds: int, race: Race) -> tuple[list[str], str]:
     """Those that further seeds can still part, and why the race ends if there are none."""
     tied = [tie for tie in found.ties if tie.a in alive and tie.b in alive]
-    early = rounds < 2 * race.seeds  # differences of so few seeds don't tell what would part them
+    early = rounds < _EARLY * race.seeds  # differences of so few seeds don't tell what would part them
     hopeful = [tie for tie in tied if early or tie.more_seeds is not None]
     wanted = {name for tie in hopeful for name in (tie.a, tie.b)}
     limits = {limit.rule: limit for limit in race.rules.limits}

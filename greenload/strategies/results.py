@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -64,9 +65,16 @@ def _of_pipeline(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def of_evaluation(evaluate: Any) -> str:
-    """What an evaluation is known by: its name and source, or its fields, so that an edited one is another."""
+    """What an evaluation is known by, so that an edited one is another.
+
+    What its method ``to_dict`` gives where it has one, as the proxy has; else its name and source, with its fields or
+    arguments. What it calls is not looked at.
+    """
     if evaluate is None:
         return ""
+    if callable(to_dict := getattr(evaluate, "to_dict", None)):
+        with contextlib.suppress(PipelineError):  # a function without a name, which can't be described
+            return f"{type(evaluate).__qualname__} {_digest(to_dict())}"
     if isinstance(evaluate, functools.partial):
         return f"partial({of_evaluation(evaluate.func)}, {evaluate.args!r}, {evaluate.keywords!r})"
     if is_dataclass(evaluate) and not isinstance(evaluate, type):
@@ -77,8 +85,7 @@ def of_evaluation(evaluate: Any) -> str:
 
 
 def _of_function(fn: Callable[..., Any]) -> str:
-    name = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
-    return f"{name} {_digest(_source(fn))}"
+    return f"{getattr(fn, '__qualname__', type(fn).__qualname__)} {_digest(_source(fn))}"
 
 
 def _source(of: Any) -> str:

@@ -14,12 +14,13 @@ import pytest
 from report_fixtures import build
 
 import greenload as gl
+from greenload.energy.figures import Figure
 from greenload.errors import GreenloadError, PipelineError, ReportError, UsageError
 from greenload.strategies import compare as module
 from greenload.strategies.arguments import checked_seconds
 from greenload.strategies.conclusion import Asked
 from greenload.strategies.data import Comparison
-from greenload.strategies.evaluation import counted, evaluated
+from greenload.strategies.evaluation import completed, counted, evaluated
 from greenload.strategies.records import Run
 from greenload.strategies.results import identity, of_evaluation
 from greenload.strategies.statistics import Looks
@@ -272,6 +273,16 @@ def test_joules_that_are_modelled_alone_are_none() -> None:
     assert modelled["cpu"].provenance == "modelled" and counted(modelled) == ({}, ())
     joules, weak = counted(modelled | {"gpu:0": 5.0})
     assert set(joules) == {"cpu", "gpu:0"} and weak == ("cpu",)
+
+
+def test_processors_that_no_counter_reads_count_beside_a_gpu() -> None:
+    """What differs between loaders is spent there: by the model, of the CPU seconds that the run told."""
+    modelled = Figure(8.0, 6.0, 10.0, "modelled", 0.4)
+    window = {"cpu": modelled, "dram": modelled, "storage:all": modelled, "gpu:0": Figure(90.0, 89.0, 91.0, "measured")}
+    joules, weak = counted(completed({"gpu:0": 50.0}, window, 0.25))
+    assert joules == {"gpu:0": 50.0, "cpu": 2.0, "dram": 2.0} and set(weak) == {"cpu", "dram"}
+    assert completed({"cpu:package-0": 5.0, "gpu:0": 3.0}, window, 0.25) == {"cpu:package-0": 5.0, "gpu:0": 3.0}
+    assert completed({}, window, 0.25) == {}
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), None, "0.9", True, [0.9]])

@@ -65,7 +65,7 @@ def comparison(kind: str = "alike spreads", seed: int = 3, with_joules: bool = T
         seeds=3,
         first_seed=0,
         budget_s=50.0,
-        demand=950.0,
+        demand=1500.0,
         evaluates=True,
         settings={"seeds": 3},
         same={"backend": "tf"},
@@ -137,7 +137,7 @@ def test_the_table_says_what_must_be_known() -> None:
     assert text.splitlines()[0].startswith(f"recommended: {choice.recommended} ")
     for card_ in choice.cards:
         assert card_.strategy in text
-    assert "training\n" not in text and " J " in text and "starves" in text
+    assert "training\n" not in text and "\n" in text and " J  " in text and "starves" in text
     assert "strategy 1 failed with seed 1: ValueError: no" in text
     assert "costs are joules of the whole machine while a run trained" in text and "cpu modelled" in text
     assert "more seed" in text and "1 failed" in text
