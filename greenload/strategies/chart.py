@@ -123,7 +123,8 @@ def _point(comparison: Compared, card: Card, x: Axis, y: Axis, tied: bool) -> Po
     left, bottom = x.percent(card.cost.value or 0.0), y.percent(card.score.value or 0.0)
     classes = ["good"] if card.strategy in comparison.pareto else []
     classes += ["chosen"] if card.strategy == comparison.recommended else []
-    lines = [card.strategy, f"score {described(card.score, '')}", f"cost {described(card.cost, comparison.unit)}"]
+    score = described(card.score, "").replace("  ", " ")  # a score has no unit
+    lines = [card.strategy, f"score {score}", f"cost {described(card.cost, comparison.unit)}"]
     others = comparison.tied_with(card.strategy)
     lines += [f"tied with {', '.join(others)}"] if others else []
     return Point(

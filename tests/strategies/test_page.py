@@ -199,7 +199,11 @@ def test_points_stand_by_score_and_cost_and_answer_the_pointer_and_the_keys(
     dot = shown.run("document.querySelectorAll('.point .dot')[2].getBoundingClientRect().toJSON()")
     shown.hover(dot["left"] + 6, dot["top"] + 6)
     said = shown.run("document.getElementById('tip').textContent")
-    assert said.startswith("randaugment\nscore 0.932 ±0.004") and "tied with trivial" in said
+    assert (
+        said.startswith("randaugment\nscore 0.932 ±0.004 (0.928 to 0.936), measured\ncost 1,500 ±20 J")
+        and "tied with trivial" in said
+    )
+    shown.hover(2, 2)
     shown.run("document.querySelector('.scatter').focus()")
     shown.press("ArrowDown")
     assert shown.run("document.getElementById('spoken').textContent").startswith("plain\n")
