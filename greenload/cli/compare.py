@@ -133,19 +133,24 @@ def _compared(options: argparse.Namespace, budget: str | None) -> Comparison:
 
 def _names(given: list[str]) -> dict[str, str]:
     """Pipelines as they were named, by the strategies' names."""
+    if len(given) < 2:  # said before a framework is imported
+        raise UsageError(f"a comparison is of two strategies or more, found {len(given)}: add another")
     pairs = [_named(text) for text in given]
-    short = [name for name, _ in pairs]
-    names = [name if short.count(name) == 1 else text for (name, text) in pairs]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    short = [pipeline.rpartition(":")[2] for _, pipeline in pairs]
+    own = [
+        name or (last if short.count(last) == 1 else pipeline)
+        for (name, pipeline), last in zip(pairs, short, strict=True)
+    ]
+    twice = next((name for name in own if own.count(name) > 1), None)
     if twice is not None:
-        raise UsageError(f"strategies have a name each, found {twice!r} twice: write OTHER={twice}")
-    return dict(zip(names, (text for _, text in pairs), strict=True))
+        raise UsageError(f"strategies have a name each, found {twice!r} twice: name one as OTHER={twice}")
+    return dict(zip(own, (pipeline for _, pipeline in pairs), strict=True))
 
 
 def _named(text: str) -> tuple[str, str]:
-    """A strategy's own name, else its pipeline's; and the pipeline as it was named."""
+    """A strategy's own name, empty where it has none, and its pipeline as it was named."""
     name, sign, pipeline = text.partition("=")
-    return (name, pipeline) if sign and name and pipeline else (text.rpartition(":")[2], text)
+    return (name, pipeline) if sign and name and pipeline else ("", text)
 
 
 def _strategies(

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from greenload.energy.figures import Figure, scale
+from greenload.report import notes
 from greenload.report.checks import check_line
 from greenload.report.columns import FigureTable, Line, Sentence
 from greenload.report.rows import band, by_group
@@ -26,6 +27,9 @@ def render_comparison(choice: Compared) -> RenderableType:
         for limit in choice.limits
         if limit.check.outcome != "met"
     ]
+    if choice.checks:
+        lines.append(Sentence("Budgets and baseline", "bold"))
+    lines += [Sentence(note.text, "red" if note.kind == "failed" else "") for note in notes.checks(choice.checks)]
     lines += [Sentence(printable(f"note: {note}"), "dim") for note in choice.notes]
     if not choice.finished:
         lines.append(Sentence("not finished: compare again with the same file, and it goes on", "bold"))

@@ -133,8 +133,9 @@ def test_a_budget_that_is_exceeded_is_status_one(
     [
         ([], 2, "[NAME=]PIPELINE"),
         (["S:plain"], 2, "two strategies or more, found 1"),
-        (["S:plain", "S:plain"], 2, "found 'strategies.py:plain' twice"),
-        (["a=S:plain", "a=S:flip"], 2, "a name each"),
+        (["S:plain", "S:plain"], 2, "found 'strategies.py:plain' twice: name one as OTHER=strategies.py:plain"),
+        (["a=S:plain", "a=S:flip"], 2, "strategies have a name each, found 'a' twice"),
+        (["plain=S:flip", "S:plain"], 2, "found 'plain' twice"),
         (["S:plain", "S:gone"], 2, "has no pipeline 'gone'"),
         (["S:plain", "S:number"], 2, "must be a greenload.Pipeline"),
         (["S:plain", "gone.py:plain"], 2, "gone.py"),
@@ -161,7 +162,7 @@ def test_a_budget_that_is_exceeded_is_status_one(
         (["S:plain", "S:flip", "--json", "a", "--html", "a"], 2, "need a file each"),
         (["S:plain", "S:flip", "--json", "known.json"], 1, "its runs are of another comparison"),
         (["S:plain", "S:flip", "--json", "cut.json"], 1, "cut.json: a report is JSON"),
-        (["S:plain", "S:flip", "--backend", "gone"], 2, "gone"),
+        (["S:plain", "S:flip", "--backend", "gone"], 1, "strategy plain: backend must be one of"),
     ],
 )
 def test_what_is_wrong_is_one_line_before_anything_is_measured(

@@ -23,7 +23,7 @@ OTHER_COLONS = {
     "_in_overlay": "folders of an overlay",
     "PublishedPort.name": "an address of IPv6",
     "_locate": "HOST:FOLDER of a network's file system",
-    "_named": "FILE:NAME of a strategy",
+    "_names": "FILE:NAME of a strategy",
     "_names_tensorflow": "FILE:NAME of a pipeline",
     "_source": "HOST:PORT of a training",
     "clocked_copy": "what a clock misses, in front of what follows from it",
