@@ -143,7 +143,7 @@ def _names(given: list[str]) -> dict[str, str]:
     ]
     twice = next((name for name in own if own.count(name) > 1), None)
     if twice is not None:
-        raise UsageError(f"strategies have a name each, found {twice!r} twice: name one as OTHER={twice}")
+        raise UsageError(f"strategies have a name each, found {twice!r} twice: name one as OTHER=PIPELINE")
     return dict(zip(own, (pipeline for _, pipeline in pairs), strict=True))
 
 

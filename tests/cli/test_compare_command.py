@@ -133,7 +133,7 @@ def test_a_budget_that_is_exceeded_is_status_one(
     [
         ([], 2, "[NAME=]PIPELINE"),
         (["S:plain"], 2, "two strategies or more, found 1"),
-        (["S:plain", "S:plain"], 2, "found 'strategies.py:plain' twice: name one as OTHER=strategies.py:plain"),
+        (["S:plain", "S:plain"], 2, "found 'strategies.py:plain' twice: name one as OTHER=PIPELINE"),
         (["a=S:plain", "a=S:flip"], 2, "strategies have a name each, found 'a' twice"),
         (["plain=S:flip", "S:plain"], 2, "found 'plain' twice"),
         (["S:plain", "S:gone"], 2, "has no pipeline 'gone'"),
