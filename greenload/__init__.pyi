@@ -33,6 +33,7 @@ from greenload.sources import ImageFolder as ImageFolder
 from greenload.sources import TFRecords as TFRecords
 from greenload.sources import open_folder as open_folder
 from greenload.stages import Apply as Apply
+from greenload.stages import AutoAugment as AutoAugment
 from greenload.stages import Batch as Batch
 from greenload.stages import Cache as Cache
 from greenload.stages import CenterCrop as CenterCrop
@@ -45,6 +46,7 @@ from greenload.stages import Normalize as Normalize
 from greenload.stages import OneHot as OneHot
 from greenload.stages import Pad as Pad
 from greenload.stages import Primitive as Primitive
+from greenload.stages import RandAugment as RandAugment
 from greenload.stages import RandomAffine as RandomAffine
 from greenload.stages import RandomApply as RandomApply
 from greenload.stages import RandomAutocontrast as RandomAutocontrast
@@ -65,6 +67,7 @@ from greenload.stages import Resize as Resize
 from greenload.stages import Shuffle as Shuffle
 from greenload.stages import Stage as Stage
 from greenload.stages import ToDtype as ToDtype
+from greenload.stages import TrivialAugmentWide as TrivialAugmentWide
 from greenload.training.callback import EnergyCallback as EnergyCallback
 
 __version__: str
