@@ -1,5 +1,6 @@
 # The public names, here alone. Type checkers and editors read this file; __init__.py finds each name's module in it. A
 # class or function among them is marked with @public where it is defined.
+from greenload import strategies as strategies
 from greenload.backends.native.op import register_operations as register_operations
 from greenload.energy.measure import measure as measure
 from greenload.errors import BackendUnavailable as BackendUnavailable
