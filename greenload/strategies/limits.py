@@ -23,7 +23,7 @@ OF_LOADERS = ("images_per_s", "cpu_s_per_sample", "energy_j_per_sample")
 """Quantities of the loader alone, as profiled."""
 QUANTITIES = OF_RUNS + OF_LOADERS
 
-_LIMIT = re.compile(r"\s*(?P<quantity>[a-z_]+)\s*(?P<operator><=|>=|<|>)\s*(?P<bound>\S.*?)\s*", re.DOTALL)
+_LIMIT = re.compile(r"\s*(?P<quantity>[a-z_]+)\s*(?P<operator><=|>=|<|>)\s*(?P<bound>[^=\s].*?)\s*", re.DOTALL)
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _TIMES = re.compile(rf"(?P<factor>{_NUMBER})\s*[*×]\s*(?P<name>\S.*)", re.DOTALL)
 _KEEPS: Mapping[str, Callable[[float, float], bool]] = {

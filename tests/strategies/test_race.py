@@ -216,7 +216,7 @@ def test_what_is_said_is_true_as_often_as_promised(kind: str) -> None:
     assert not tied or np.mean(tied) >= 1 - MOST_PARTED - room
     if kind == "alike spreads":
         parted = [one.parted for one in found[1::2] if one.parted is not None]
-        assert np.mean(parted) > 0.4  # it does tell apart what 20 seeds can
+        assert np.mean(parted) > 0.25  # it does tell apart what 20 seeds can
 
 
 def test_the_bench_shows_what_it_counts() -> None:
