@@ -81,6 +81,7 @@ NAMES = [
     "ToDtype",
     "UsageError",
     "calibrate",
+    "compare",
     "iterate",
     "load",
     "make_plan",
