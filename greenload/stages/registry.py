@@ -19,6 +19,7 @@ from greenload.stages import (
     levels,
     mixing,
     perspective,
+    policies,
 )
 from greenload.stages.base import Stage
 
@@ -36,6 +37,7 @@ _MODULES = (
     levels,
     mixing,
     perspective,
+    policies,
 )
 _NAMED = {name: value for module in _MODULES for name, value in vars(module).items() if is_public(value)}
 
