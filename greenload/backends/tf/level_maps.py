@@ -46,8 +46,9 @@ def driven(mapped: Mapped, least: int = 1) -> Any:
             number = params[name]
             if before.batched:
                 return of_batch(image, number)
-            alone = lambda: mapped(image[tf.newaxis], number[tf.newaxis])[0]  # noqa: E731
-            return tf.cond(wanted(image, number), alone, lambda: image)
+            return tf.cond(
+                wanted(image, number), lambda: mapped(image[tf.newaxis], number[tf.newaxis])[0], lambda: image
+            )
 
         return by_params(changed, after)
 
