@@ -13,26 +13,21 @@ constexpr int kRepeat = 24;  // values after which 1 or 3 channels fill vectors 
 
 bool is_byte(int32_t dtype) { return dtype == GL_UINT8 || dtype == GL_INT8; }
 
+// From a value of the first channel on.
 template <class T>
-void look_up_values(const Image& in, const Image& out, const uint8_t* table, int tables) {
-  const T* entries = reinterpret_cast<const T*>(table);
-  for (int64_t y = 0; y < in.height; y++) {
-    const uint8_t* from = in.row(y);
-    T* to = reinterpret_cast<T*>(out.row(y));
-    const int64_t values = in.row_values();
-    if (tables == 1) {
-      for (int64_t i = 0; i < values; i++) {
-        to[i] = entries[from[i]];
-      }
-    } else if (tables == 3) {
-      for (int64_t i = 0; i < values; i += 3) {
-        const T first = entries[from[i]], second = entries[256 + from[i + 1]], third = entries[512 + from[i + 2]];
-        to[i] = first, to[i + 1] = second, to[i + 2] = third;
-      }
-    } else {
-      for (int64_t i = 0; i < values; i++) {
-        to[i] = entries[i % tables * 256 + from[i]];
-      }
+void look_up_row(const uint8_t* from, T* to, int64_t values, const T* entries, int tables) {
+  if (tables == 1) {
+    for (int64_t i = 0; i < values; i++) {
+      to[i] = entries[from[i]];
+    }
+  } else if (tables == 3) {
+    for (int64_t i = 0; i < values; i += 3) {
+      const T first = entries[from[i]], second = entries[256 + from[i + 1]], third = entries[512 + from[i + 2]];
+      to[i] = first, to[i + 1] = second, to[i + 2] = third;
+    }
+  } else {
+    for (int64_t i = 0; i < values; i++) {
+      to[i] = entries[i % tables * 256 + from[i]];
     }
   }
 }
@@ -76,7 +71,15 @@ void convert(const Image& in, const Image& out, const std::vector<double>& scale
 }  // namespace
 
 void look_up(const Image& in, const uint8_t* tables, int count, const Image& out) {
-  look_up_values<uint8_t>(in, out, tables, count);
+  if (in.stride == in.row_bytes() && out.stride == in.stride) {  // no gaps: as one row
+    const int64_t values = in.height * in.row_values();
+    const int64_t done = look_up_avx2(in.data, out.data, values, tables, count);
+    return look_up_row(in.data + done, out.data + done, values - done, tables, count);
+  }
+  for (int64_t y = 0; y < in.height; y++) {
+    const int64_t done = look_up_avx2(in.row(y), out.row(y), in.row_values(), tables, count);
+    look_up_row(in.row(y) + done, out.row(y) + done, in.row_values() - done, tables, count);
+  }
 }
 
 Affine::Affine(const double* numbers, int count, int32_t dtype_in, int32_t dtype_out)
@@ -108,7 +111,10 @@ void Affine::by_table(const Image& in, const Image& out) const {
   if (item_bytes(dtype_out_) == 1) {
     return look_up(in, table_.data(), channels(), out);
   }
-  look_up_values<uint16_t>(in, out, table_.data(), channels());
+  for (int64_t y = 0; y < in.height; y++) {
+    look_up_row(in.row(y), reinterpret_cast<uint16_t*>(out.row(y)), in.row_values(),
+                reinterpret_cast<const uint16_t*>(table_.data()), channels());
+  }
 }
 
 void Affine::in_float32(const Image& in, const Image& out) const {
