@@ -118,9 +118,8 @@ def test_the_time_of_neighbouring_maps_is_the_first_ones() -> None:
 
 def kinds_of(height: int, width: int, channels: int) -> list[Any]:
     """Noise, soft and hard edges, and few levels, so that many sums lie on a rounding boundary."""
-    several = [
-        np.resize(pixels(height, width, kind), (height, width, channels)) for kind in ("noise", "photo", "steps")
-    ]
+    shape = height, width, channels
+    several = [np.resize(pixels(height, width, kind), shape) for kind in ("noise", "photo", "steps")]
     return [*several, several[0] // 128 * 13, np.full(shape, 77, np.uint8)]
 
 

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kLevels = 256;
 constexpr int kRepeat = 48;  // values after which 1, 2, 3 or 4 channels fill vectors of 16
+typedef uint8_t Sixteen __attribute__((vector_size(16)));
 
 // Calls `work` with the first value of rows and how many there are: once, where there is no gap between them.
 template <class Work>
@@ -31,24 +32,23 @@ void find_range(const Image& image, uint8_t* low, uint8_t* high) {
   std::memset(low, 255, channels);
   std::memset(high, 0, channels);
   by_rows(image, [&](const uint8_t* values, int64_t count) {
-    // Local, and without std::min's references, so that the compiler makes vectors of it.
-    uint8_t lows[kRepeat], highs[kRepeat];
-    std::memset(lows, 255, kRepeat);
-    std::memset(highs, 0, kRepeat);
+    Sixteen least[3] = {~Sixteen{}, ~Sixteen{}, ~Sixteen{}}, most[3] = {};
     int64_t i = 0;
     for (; kRepeat % channels == 0 && i + kRepeat <= count; i += kRepeat) {
-      for (int k = 0; k < kRepeat; k++) {
-        lows[k] = lows[k] < values[i + k] ? lows[k] : values[i + k];
-        highs[k] = highs[k] > values[i + k] ? highs[k] : values[i + k];
+      for (int k = 0; k < 3; k++) {
+        Sixteen levels;
+        std::memcpy(&levels, values + i + 16 * k, 16);
+        least[k] = levels < least[k] ? levels : least[k];
+        most[k] = levels > most[k] ? levels : most[k];
       }
+    }
+    for (int k = 0; i && k < kRepeat; k++) {
+      low[k % channels] = std::min(low[k % channels], least[k / 16][k % 16]);
+      high[k % channels] = std::max(high[k % channels], most[k / 16][k % 16]);
     }
     for (int c = 0; i < count; i++, c = c + 1 < channels ? c + 1 : 0) {
       low[c] = std::min(low[c], values[i]);
       high[c] = std::max(high[c], values[i]);
-    }
-    for (int k = 0; kRepeat % channels == 0 && k < kRepeat; k++) {
-      low[k % channels] = std::min(low[k % channels], lows[k]);
-      high[k % channels] = std::max(high[k % channels], highs[k]);
     }
   });
 }

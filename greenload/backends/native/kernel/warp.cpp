@@ -27,31 +27,44 @@ Place place_of(const double* m, int64_t column, int64_t row) {
           m[3] * (column + 0.5) + m[4] * (row + 0.5) + m[5] - 0.5};
 }
 
-// One pixel, wherever it lies; the reference's operations.
+// What each of the four pixels around a place counts, as the reference has it.
+struct Shares {
+  int64_t left, top;
+  double of[4];
+
+  explicit Shares(Place place) {
+    left = place.x < 0.0 ? -1 : static_cast<int64_t>(place.x);
+    top = place.y < 0.0 ? -1 : static_cast<int64_t>(place.y);
+    const double l = static_cast<double>(left), t = static_cast<double>(top);
+    const double left_share = 1.0 - (place.x - l), right_share = 1.0 - (l + 1.0 - place.x);
+    const double top_share = 1.0 - (place.y - t), bottom_share = 1.0 - (t + 1.0 - place.y);
+    of[0] = left_share * top_share;
+    of[1] = right_share * top_share;
+    of[2] = left_share * bottom_share;
+    of[3] = right_share * bottom_share;
+  }
+};
+
+// One pixel, wherever it lies.
 template <class T>
 void anywhere(const Image& in, Place place, double fill, T* out) {
-  const double x = place.x, y = place.y;
   // What is no number lies nowhere.
-  if (!(x > -1.0 && x < static_cast<double>(in.width) && y > -1.0 && y < static_cast<double>(in.height))) {
+  if (!(place.x > -1.0 && place.x < static_cast<double>(in.width) && place.y > -1.0 &&
+        place.y < static_cast<double>(in.height))) {
     std::fill(out, out + in.channels, rounded(fill, out));
     return;
   }
-  const int64_t l = x < 0.0 ? -1 : static_cast<int64_t>(x), t = y < 0.0 ? -1 : static_cast<int64_t>(y);
-  const double left = static_cast<double>(l), top = static_cast<double>(t);
-  const double left_share = 1.0 - (x - left), right_share = 1.0 - (left + 1.0 - x);
-  const double top_share = 1.0 - (y - top), bottom_share = 1.0 - (top + 1.0 - y);
-  const double shares[4] = {left_share * top_share, right_share * top_share, left_share * bottom_share,
-                            right_share * bottom_share};
+  const Shares shares(place);
   const T* pixels[4];
   for (int k = 0; k < 4; k++) {
-    const int64_t px = l + (k & 1), py = t + (k >> 1);
+    const int64_t px = shares.left + (k & 1), py = shares.top + (k >> 1);
     const bool inside = px >= 0 && px < in.width && py >= 0 && py < in.height;
     pixels[k] = inside ? reinterpret_cast<const T*>(in.row(py)) + px * in.channels : nullptr;
   }
   for (int c = 0; c < in.channels; c++) {
     double total = 0.0;
     for (int k = 0; k < 4; k++) {
-      total += shares[k] * (pixels[k] ? static_cast<double>(pixels[k][c]) : fill);
+      total += shares.of[k] * (pixels[k] ? static_cast<double>(pixels[k][c]) : fill);
     }
     out[c] = rounded(total, out);
   }
@@ -70,26 +83,62 @@ void warp_any(const Image& in, const double* m, double fill, T* out) {
 typedef float Four __attribute__((vector_size(16)));
 
 #if defined(__x86_64__)
-inline Four levels(const uint8_t* from) {
+inline __m128i widened(int32_t bytes) {
+  const __m128i zero = _mm_setzero_si128();
+  return _mm_unpacklo_epi16(_mm_unpacklo_epi8(_mm_cvtsi32_si128(bytes), zero), zero);
+}
+
+inline int32_t bytes_of(const uint8_t* from) {
   int32_t bytes;
   memcpy(&bytes, from, 4);
-  const __m128i zero = _mm_setzero_si128();
-  return _mm_cvtepi32_ps(_mm_unpacklo_epi16(_mm_unpacklo_epi8(_mm_cvtsi32_si128(bytes), zero), zero));
+  return bytes;
+}
+
+// Of a pixel's right neighbour, without reading behind it.
+inline int32_t bytes_behind(const uint8_t* from) {
+  return static_cast<int32_t>(static_cast<uint32_t>(bytes_of(from + 2)) >> 8);
+}
+
+inline Four levels(const uint8_t* from) { return _mm_cvtepi32_ps(widened(bytes_of(from))); }
+inline Four levels_behind(const uint8_t* from) { return _mm_cvtepi32_ps(widened(bytes_behind(from))); }
+
+inline void store(__m128i whole, uint8_t* to) {
+  const __m128i words = _mm_packs_epi32(whole, whole);
+  const int32_t bytes = _mm_cvtsi128_si32(_mm_packus_epi16(words, words));
+  memcpy(to, &bytes, 3);
+}
+
+// One pixel in float64, between four of the image.
+inline void between_four(const Image& in, Place place, uint8_t* out) {
+  const Shares shares(place);
+  const uint8_t *above = in.row(shares.top) + 3 * shares.left, *below = above + in.stride;
+  const int32_t bytes[4] = {bytes_of(above), bytes_behind(above), bytes_of(below), bytes_behind(below)};
+  __m128d first = _mm_setzero_pd(), last = first;  // two channels, and the third
+  for (int k = 0; k < 4; k++) {
+    const __m128i whole = widened(bytes[k]);
+    const __m128d share = _mm_set1_pd(shares.of[k]);
+    first = _mm_add_pd(first, _mm_mul_pd(share, _mm_cvtepi32_pd(whole)));
+    last = _mm_add_pd(last, _mm_mul_pd(share, _mm_cvtepi32_pd(_mm_unpackhi_epi64(whole, whole))));
+  }
+  const __m128d half = _mm_set1_pd(0.5);
+  store(_mm_unpacklo_epi64(_mm_cvttpd_epi32(_mm_add_pd(first, half)), _mm_cvttpd_epi32(_mm_add_pd(last, half))), out);
 }
 
 // The levels of values that were raised by a half; whether they are sure.
 inline bool store(Four raised, uint8_t* to) {
-  const __m128i whole = _mm_cvttps_epi32(raised), words = _mm_packs_epi32(whole, whole);
-  const int32_t bytes = _mm_cvtsi128_si32(_mm_packus_epi16(words, words));
-  memcpy(to, &bytes, 3);
+  const __m128i whole = _mm_cvttps_epi32(raised);
+  store(whole, to);
   const __m128 place = _mm_sub_ps(_mm_sub_ps(raised, _mm_cvtepi32_ps(whole)), _mm_set1_ps(0.5f));
   const __m128 distance = _mm_andnot_ps(_mm_set1_ps(-0.0f), place);
   return (_mm_movemask_ps(_mm_cmpgt_ps(distance, _mm_set1_ps(kSureLevels))) & 7) == 0;
 }
 #else
+inline void between_four(const Image& in, Place place, uint8_t* out) { anywhere(in, place, 0.0, out); }
+
 inline Four levels(const uint8_t* from) {
   return Four{static_cast<float>(from[0]), static_cast<float>(from[1]), static_cast<float>(from[2]), 0.0f};
 }
+inline Four levels_behind(const uint8_t* from) { return levels(from + 3); }
 
 inline bool store(Four raised, uint8_t* to) {
   bool sure = true;
@@ -100,18 +149,6 @@ inline bool store(Four raised, uint8_t* to) {
   return sure;
 }
 #endif
-
-// A pixel's right neighbour, without reading behind it.
-inline Four levels_behind(const uint8_t* from) {
-#if defined(__x86_64__)
-  int32_t bytes;
-  memcpy(&bytes, from + 2, 4);
-  bytes = static_cast<int32_t>(static_cast<uint32_t>(bytes) >> 8);
-  return levels(reinterpret_cast<const uint8_t*>(&bytes));
-#else
-  return levels(from + 3);
-#endif
-}
 
 // Does the columns from `begin` to `end` of a line; `out` is the line's.
 void warp_line(const WarpLine& line, int64_t begin, int64_t end, uint8_t* out, Unsure& unsure) {
@@ -129,8 +166,8 @@ void warp_line(const WarpLine& line, int64_t begin, int64_t end, uint8_t* out, U
 }
 
 constexpr int64_t kOne = int64_t{1} << kPlaceBits;
-constexpr double kFarthest =
-    0x1p20;  // sides and terms of places with which a double is off by no more than fixed point
+// Of sides, and of the terms of places: so a double is off by no more than fixed point.
+constexpr double kFarthest = 0x1p20;
 
 int64_t fixed(double place) { return static_cast<int64_t>(place * kOne + (place < 0.0 ? -0.5 : 0.5)); }
 
@@ -196,9 +233,7 @@ class RgbWarp {
     warp_line(line, between.begin, quick.begin, out, unsure);
     const int64_t done = warp_avx2(line, quick.begin, quick.end, out, unsure);
     warp_line(line, done, between.end, out, unsure);
-    for (int k = 0; k < unsure.count; k++) {
-      one_by_one(row, first, unsure.columns[k], unsure.columns[k] + 1, out);
-    }
+    again(row, first, unsure, out);
     one_by_one(row, first, between.end, touched.end, out);
     outside(touched.end, count, out);
   }
@@ -218,10 +253,23 @@ class RgbWarp {
     memset(out + 3 * begin, rounded(fill_, out), 3 * (end - begin));
   }
 
-  // As the reference: pixels of which some of the four lie outside, or that aren't sure.
+  // In float64.
   void one_by_one(int64_t row, int64_t first, int64_t begin, int64_t end, uint8_t* out) const {
     for (int64_t column = begin; column < end; column++) {
       anywhere(in_, place_of(m_, first + column, row), fill_, out + 3 * column);
+    }
+  }
+
+  void again(int64_t row, int64_t first, const Unsure& unsure, uint8_t* out) const {
+    const double right = static_cast<double>(in_.width - 1), bottom = static_cast<double>(in_.height - 1);
+    for (int k = 0; k < unsure.count; k++) {
+      uint8_t* to = out + 3 * unsure.columns[k];
+      const Place place = place_of(m_, first + unsure.columns[k], row);
+      if (place.x >= 0.0 && place.x < right && place.y >= 0.0 && place.y < bottom) {
+        between_four(in_, place, to);
+      } else {
+        anywhere(in_, place, fill_, to);
+      }
     }
   }
 
