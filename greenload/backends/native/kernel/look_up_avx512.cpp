@@ -30,7 +30,9 @@ struct Table {
   }
 };
 
-AVX512 inline __mmask64 first_values(int64_t count) { return count >= 64 ? ~__mmask64{0} : (__mmask64{1} << count) - 1; }
+AVX512 inline __mmask64 first_values(int64_t count) {
+  return count >= 64 ? ~__mmask64{0} : (__mmask64{1} << count) - 1;
+}
 
 AVX512 void by_one(const uint8_t* in, uint8_t* out, int64_t values, const uint8_t* tables) {
   const Table table(tables);
