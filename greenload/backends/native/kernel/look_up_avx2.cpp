@@ -114,7 +114,8 @@ AVX2 int64_t look_up_rgb(const uint8_t* in, uint8_t* out, int64_t values, const 
 }  // namespace
 
 int64_t look_up_avx2(const uint8_t* in, uint8_t* out, int64_t values, const uint8_t* tables, int count) {
-  if (!uses_avx2() || (count != 1 && count != 3)) {
+  constexpr int64_t kWorth = 256;  // with fewer the tables' parts would cost more than they save
+  if (!uses_avx2() || values < kWorth || (count != 1 && count != 3)) {
     return 0;
   }
   return count == 1 ? look_up_one(in, out, values, tables) : look_up_rgb(in, out, values, tables);
