@@ -73,7 +73,7 @@ void extend(Program& program, Shape& shape, Random& random) {
   const bool filtered = shape.dtype == GL_UINT8 || shape.dtype == GL_FLOAT32;
   const double coin = static_cast<double>(random() % 2);
   auto real = [&] { return std::normal_distribution<double>(0, 1)(random); };
-  switch (random() % 12) {
+  switch (random() % 14) {
     case 0: {
       const int64_t turn = between(random, 1, 8);
       add(program, GL_TURN, shape, {static_cast<double>(turn)});
@@ -135,6 +135,26 @@ void extend(Program& program, Shape& shape, Random& random) {
         add(program, random() % 2 ? GL_AUTOCONTRAST : GL_EQUALIZE, shape, {coin});
       }
       return;
+    case 11:
+      if (shape.dtype == GL_UINT8) {
+        add(program, GL_SHARPEN, shape,
+            {random() % 2 ? static_cast<double>(random() % 20) / 10 : std::fabs(real()) * 1e4});
+      }
+      return;
+    case 12:
+      if (shape.dtype != GL_UINT8) {
+        return;
+      }
+      switch (random() % 4) {
+        case 0: add(program, GL_BRIGHTNESS, shape, {std::fabs(real())}); return;
+        case 1: add(program, GL_POSTERIZE, shape, {static_cast<double>(between(random, 1, 8))}); return;
+        case 2: add(program, GL_SOLARIZE, shape, {real() * 100 + 128}); return;
+        default:
+          if (shape.channels == 3) {
+            add(program, GL_CONTRAST, shape, {std::fabs(real())});
+          }
+          return;
+      }
     case 9: {
       if (!filtered) {
         return;

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from greenload.backends.native.blobs import Blob
 from greenload.backends.native.pointers import addresses_of, bytes_of, contiguous, sizes_of
 
-ABI = 13
+ABI = 14
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
@@ -47,6 +47,11 @@ class Op(IntEnum):
     AUTOCONTRAST = 13
     EQUALIZE = 14
     MIX = 15
+    BRIGHTNESS = 16
+    CONTRAST = 17
+    POSTERIZE = 18
+    SOLARIZE = 19
+    SHARPEN = 20
 
 
 class Flag(IntFlag):

@@ -171,12 +171,9 @@ def _look_up_steps(primitive: p.LookUp, before: ImageSpec, after: ImageSpec) -> 
     return ((_step(Op.LOOKUP, before, after, table=primitive.table), 1),)
 
 
-def _autocontrast_steps(primitive: p.Autocontrast, before: ImageSpec, after: ImageSpec) -> Steps:
-    return ((_step(Op.AUTOCONTRAST, before, after), 1),)
-
-
-def _equalize_steps(primitive: p.Equalize, before: ImageSpec, after: ImageSpec) -> Steps:
-    return ((_step(Op.EQUALIZE, before, after), 1),)
+def _one_number(op: Op) -> Callable[[p.Primitive, ImageSpec, ImageSpec], Steps]:
+    """A step that reads one number an image."""
+    return lambda primitive, before, after: ((_step(op, before, after), 1),)
 
 
 def _affine_steps(primitive: p.Affine, before: ImageSpec, after: ImageSpec) -> Steps:
@@ -261,7 +258,12 @@ ROWS = (
     TableRow(p.Blur, Lowering(_blur_steps, _scalar("sigma")), FILTERED, tolerance=_filtered(_BLURRED)),
     TableRow(p.Color, Lowering(_color_steps, _color_params), FILTERED, tolerance=_filtered(_RECOLORED)),
     TableRow(p.LookUp, Lowering(_look_up_steps, _scalar("apply")), ("uint8",)),
-    TableRow(p.Autocontrast, Lowering(_autocontrast_steps, _scalar("apply")), ("uint8",)),
-    TableRow(p.Equalize, Lowering(_equalize_steps, _scalar("apply")), ("uint8",)),
+    TableRow(p.Autocontrast, Lowering(_one_number(Op.AUTOCONTRAST), _scalar("apply")), ("uint8",)),
+    TableRow(p.Equalize, Lowering(_one_number(Op.EQUALIZE), _scalar("apply")), ("uint8",)),
+    TableRow(p.Brightness, Lowering(_one_number(Op.BRIGHTNESS), _scalar("factor")), ("uint8",)),
+    TableRow(p.Contrast, Lowering(_one_number(Op.CONTRAST), _scalar("factor")), ("uint8",)),
+    TableRow(p.Posterize, Lowering(_one_number(Op.POSTERIZE), _scalar("bits")), ("uint8",)),
+    TableRow(p.Solarize, Lowering(_one_number(Op.SOLARIZE), _scalar("threshold")), ("uint8",)),
+    TableRow(p.Sharpen, Lowering(_one_number(Op.SHARPEN), _scalar("factor")), ("uint8",)),
     TableRow(p.Affine, Lowering(_affine_steps, _nothing), DTYPES, to=DTYPES, tolerance=tolerances.affine),
 )

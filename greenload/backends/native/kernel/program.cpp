@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "failure.h"
+#include "levels.h"
 
 namespace greenload {
 
@@ -15,14 +16,15 @@ bool is_filtered(int32_t dtype) { return dtype == GL_UINT8 || dtype == GL_FLOAT3
 
 // How many params a step has.
 int params_of(const gl_step& step) {
+  if (is_level_map(step.op)) {
+    return 1;
+  }
   switch (step.op) {
     case GL_DECODE: return step.flags & GL_WINDOW ? 4 : 0;
     case GL_TURN:
     case GL_FLIP:
-    case GL_LOOKUP:
     case GL_BLUR:
-    case GL_AUTOCONTRAST:
-    case GL_EQUALIZE: return 1;
+    case GL_SHARPEN: return 1;
     case GL_CROP:
     case GL_ERASE: return 4;
     case GL_PAD: return step.height ? 2 : 4;
@@ -41,7 +43,7 @@ void check_dtypes(const gl_step& step) {
     }
   }
   bool fits = step.op == GL_AFFINE || step.dtype_in == step.dtype_out;
-  if (step.op == GL_DECODE || step.op == GL_LOOKUP || step.op == GL_AUTOCONTRAST || step.op == GL_EQUALIZE) {
+  if (step.op == GL_DECODE || step.op == GL_SHARPEN || is_level_map(step.op)) {
     fits = fits && step.dtype_out == GL_UINT8;
   }
   if (step.op == GL_RESIZE || step.op == GL_WARP || step.op == GL_COLOR || step.op == GL_BLUR) {
@@ -72,7 +74,7 @@ void check_numbers(const gl_step& step) {
 }
 
 void check(const gl_step& step, int32_t columns) {
-  if (step.op < GL_DECODE || step.op > GL_MIX) {
+  if (step.op < GL_DECODE || step.op > GL_SHARPEN) {
     fail(GL_BAD_CALL, "no op %d", step.op);
   }
   check_dtypes(step);
@@ -101,17 +103,14 @@ bool Step::in_place() const {
   switch (given.op) {
     case GL_FLIP:
     case GL_COLOR:
-    case GL_LOOKUP:
-    case GL_AUTOCONTRAST:
-    case GL_EQUALIZE:
     case GL_ERASE: return true;
     case GL_AFFINE: return item_bytes(given.dtype_in) == item_bytes(given.dtype_out);
-    default: return false;
+    default: return is_level_map(given.op);
   }
 }
 
 void Scratch::trim() {
-  release_above(kTrimmed, {&between[0], &between[1]});
+  release_above(kTrimmed, {&between[0], &between[1], &tables});
   decoder.trim(kTrimmed);
   resizer.trim(kTrimmed);
   blur.trim(kTrimmed);
