@@ -225,7 +225,7 @@ def grid(draws: int, count: int = 20_000) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize(
-    "stage", [RandAugment(2, 9), RandAugment(3, 4, operations=("Rotate", "Invert")), TrivialAugmentWide()]
+    "stage", [RandAugment(2, 9), RandAugment(3, 4, only=("Rotate", "Invert")), TrivialAugmentWide()]
 )
 def test_operations_and_signs_are_drawn_alike(stage: Any) -> None:
     numbers = stage.prepare(grid(stage.draws))
@@ -242,7 +242,7 @@ def test_operations_and_signs_are_drawn_alike(stage: Any) -> None:
 
 
 def test_trivialaugment_draws_every_magnitude_alike() -> None:
-    stage = TrivialAugmentWide(num_magnitude_bins=5, operations=("Solarize",))
+    stage = TrivialAugmentWide(num_magnitude_bins=5, only=("Solarize",))
     values = stage.prepare(grid(stage.draws))[:, 1]
     levels, counts = np.unique(values, return_counts=True)
     assert np.allclose(levels, [0.0, 63.75, 127.5, 191.25, 255.0])
@@ -251,7 +251,7 @@ def test_trivialaugment_draws_every_magnitude_alike() -> None:
 
 def test_turns_are_drawn_apart() -> None:
     """The same operation twice has a sign of its own each time."""
-    stage = RandAugment(2, 9, operations=("Rotate",))
+    stage = RandAugment(2, 9, only=("Rotate",))
     first, second = stage.prepare(grid(stage.draws))[:, [1, 3]].T
     assert abs((first == second).mean() - 0.5) < 0.02
 
@@ -290,13 +290,13 @@ def test_shares_price_what_is_applied() -> None:
 
 def test_a_policy_without_turns_or_kinds_has_no_primitive() -> None:
     spec = ImageSpec((48, 64, 3), "uint8", "HWC")
-    assert RandAugment(0).primitives(spec) == RandAugment(operations="Identity").primitives(spec) == ()
+    assert RandAugment(0).primitives(spec) == RandAugment(only="Identity").primitives(spec) == ()
 
 
 def test_fused_maps_are_one_interpolation() -> None:
     """A turn back and forth is the image itself, where two interpolations blur it."""
-    stage = RandAugment(2, 9, operations=("Rotate",))
-    fused = RandAugment(2, 9, operations=("Rotate",), fuse_affine=True)
+    stage = RandAugment(2, 9, only=("Rotate",))
+    fused = RandAugment(2, 9, only=("Rotate",), fuse_affine=True)
     uniforms = np.array([[0.0, 0.0, 0.1, 0.0, 0.0, 0.9]])
     apart, together = ({k: v[0] for k, v in drawn(one, uniforms, 96, 128).items()} for one in (stage, fused))
     assert (int(apart["0.choices"][0]), int(apart["1.choices"][0])) == (0, 0)
@@ -308,8 +308,8 @@ def test_fused_maps_are_one_interpolation() -> None:
 def test_fused_maps_are_those_of_their_turns() -> None:
     """Three turns: the last has all, as the maps one after another have."""
     names = ("Rotate", "ShearX", "TranslateY")
-    apart = RandAugment(3, 20, operations=names)
-    fused = RandAugment(3, 20, operations=names, fuse_affine=True)
+    apart = RandAugment(3, 20, only=names)
+    fused = RandAugment(3, 20, only=names, fuse_affine=True)
     uniforms = grid(apart.draws, 200)
     ours, theirs = drawn(fused, uniforms), drawn(apart, uniforms)
     whole = [np.concatenate([theirs[f"{k}.0.matrix"], np.tile([[[0.0, 0.0, 1.0]]], (200, 1, 1))], 1) for k in range(3)]
@@ -330,8 +330,8 @@ def test_an_argument_changes_no_other_draws() -> None:
         (lambda: RandAugment(2, 31), "magnitude must be a whole number from 0 to 30"),
         (lambda: RandAugment(2, 9.5), "magnitude must be a whole number"),  # type: ignore[arg-type]
         (lambda: RandAugment(num_magnitude_bins=1), "num_magnitude_bins must be a whole number from 2, not 1"),
-        (lambda: RandAugment(operations=("Rotat",)), "operations are some of .*not 'Rotat'"),
-        (lambda: TrivialAugmentWide(operations=()), "operations must name one at least"),
+        (lambda: RandAugment(only=("Rotat",)), "only names some of .*not 'Rotat'"),
+        (lambda: TrivialAugmentWide(only=()), "only must name one at least"),
         (lambda: RandAugment(fuse_affine=1), "fuse_affine must be True or False, not 1"),  # type: ignore[arg-type]
         (lambda: AutoAugment("mnist"), "policy must be one of 'imagenet', 'cifar10', 'svhn', not 'mnist'"),
         (lambda: AutoAugment(fill=float("nan")), "fill"),
