@@ -11,10 +11,11 @@ import pytest
 from greenload import strategies
 from greenload.array_ops import NUMPY
 from greenload.errors import PipelineError
+from greenload.planning.choose import make_plan
 from greenload.plans.pipeline import Pipeline
 from greenload.sources import Arrays
 from greenload.specs import ImageSpec
-from greenload.stages import AutoAugment, RandAugment, Stage, TrivialAugmentWide, autoaugment
+from greenload.stages import AutoAugment, Batch, RandAugment, RandomApply, Stage, TrivialAugmentWide, autoaugment
 from greenload.stages.operations import OPERATIONS, SIGNED, Turn, evenly
 from greenload.stages.policies import magnitudes
 from greenload.stages.primitives import Choice, params_of
@@ -354,6 +355,17 @@ def test_an_argument_out_of_range_is_named(make: Any, said: str) -> None:
 def test_images_that_do_not_fit_are_refused(stage: Stage, images: np.ndarray[Any, Any], said: str) -> None:
     with pytest.raises(PipelineError, match=said):
         Pipeline(Arrays(images), stage)
+
+
+def test_an_operation_that_a_backend_lacks_is_named() -> None:
+    pipeline = Pipeline(Arrays(np.zeros((2, 8, 8, 3), np.uint8)), RandAugment(), Batch(2))
+    with pytest.raises(PipelineError, match=r"^Equalize of RandAugment\(\) can't run on backend 'dali-cpu'"):
+        make_plan(pipeline, "dali-cpu")
+    with pytest.raises(PipelineError, match=r"^Warp of RandAugment\(\) can't run on backend 'pillow'"):
+        make_plan(pipeline, "pillow")
+    inside = Pipeline(Arrays(np.zeros((2, 8, 8, 3), np.uint8)), RandomApply(TrivialAugmentWide()), Batch(2))
+    with pytest.raises(PipelineError, match=r"^Equalize of TrivialAugmentWide\(\)"):
+        make_plan(inside, "dali-cpu")
 
 
 def test_ready_lists_are_stages() -> None:
