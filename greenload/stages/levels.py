@@ -118,8 +118,7 @@ class RandomSolarize(_LevelMap):
         return (pixels.LookUp(bytes(level if level < self.threshold else 255 - level for level in _LEVELS)),)
 
     def _mapped(self, image: NDArray[Any]) -> NDArray[Any]:
-        values = image.astype(np.float64)
-        return np.where(values < self.threshold, values, 255.0 - values).astype(np.uint8)
+        return reference.solarize(image, self.threshold)
 
 
 @public
@@ -160,8 +159,7 @@ class RandomPosterize(_LevelMap):
         return () if self.bits == 8 else (pixels.LookUp(bytes(level & mask for level in _LEVELS)),)
 
     def _mapped(self, image: NDArray[Any]) -> NDArray[Any]:
-        width = 2.0 ** (8 - self.bits)
-        return (np.floor(image.astype(np.float64) / width) * width).astype(np.uint8)
+        return reference.posterize(image, self.bits)
 
 
 @public

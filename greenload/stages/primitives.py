@@ -134,6 +134,36 @@ class Equalize(Primitive):
 
 
 @dataclass(frozen=True)
+class Brightness(Primitive):
+    """Each value ``v`` of a uint8 image becomes ``v · params["factor"]``, a float64 from 0; clipped and rounded half
+    up."""
+
+
+@dataclass(frozen=True)
+class Contrast(Primitive):
+    """Each value ``v`` of a uint8 RGB image becomes ``v · f + m · (1 − f)``, clipped and rounded half up, with ``f =
+    params["factor"]``, a float64 from 0, and ``m = (0.299 r + 0.587 g + 0.114 b) / n``, of the channels' sums over all
+    ``n`` pixels, which are whole numbers."""
+
+
+@dataclass(frozen=True)
+class Posterize(Primitive):
+    """Each value of a uint8 image keeps its ``params["bits"]`` highest bits, 1 … 8; the others become 0."""
+
+
+@dataclass(frozen=True)
+class Solarize(Primitive):
+    """Each value ``v`` of a uint8 image that is at least ``params["threshold"]``, a float64, becomes ``255 − v``."""
+
+
+@dataclass(frozen=True)
+class Sharpen(Primitive):
+    """Each value ``v`` of a uint8 image becomes ``v · f + s · (1 − f)``, clipped and rounded half up, with ``f =
+    params["factor"]``, a float64 from 0, and ``s = (4 v + the sum of the 3 × 3 values around and at it) / 13``. The
+    outermost pixels stay as they are, and so does an image of fewer than 3 rows or columns."""
+
+
+@dataclass(frozen=True)
 class Blur(Primitive):
     """A separable Gaussian of ``params["sigma"]``, a float64, cut to ``height × width`` taps and normalised to sum 1;
     beyond the border the image is mirrored without repeating its outermost pixel. uint8 is rounded half up."""

@@ -109,6 +109,48 @@ def equalize(image: Image) -> Image:
     return done
 
 
+def look_up(image: Image, table: bytes) -> Image:
+    """``table`` of 256 levels at each value of a uint8 image."""
+    return np.frombuffer(table, np.uint8)[image]
+
+
+def brightness(image: Image, factor: float) -> Image:
+    """Every value of a uint8 image times ``factor``."""
+    return rounded(image.astype(np.float64) * factor, image)
+
+
+def contrast(image: Image, factor: float) -> Image:
+    """Every value of a uint8 RGB image farther from the image's mean grey by ``factor``."""
+    sums = image.astype(np.int64).sum((0, 1)).astype(np.float64)
+    grey = (0.299 * sums[0] + 0.587 * sums[1] + 0.114 * sums[2]) / (image.shape[0] * image.shape[1])
+    return rounded(image.astype(np.float64) * factor + grey * (1.0 - factor), image)
+
+
+def posterize(image: Image, bits: int) -> Image:
+    """The highest ``bits`` of every value of a uint8 image."""
+    width = 2.0 ** (8 - bits)
+    return (np.floor(image.astype(np.float64) / width) * width).astype(np.uint8)
+
+
+def solarize(image: Image, threshold: float) -> Image:
+    """255 less every value of a uint8 image from ``threshold`` up."""
+    values = image.astype(np.float64)
+    return np.where(values < threshold, values, 255.0 - values).astype(np.uint8)
+
+
+def sharpen(image: Image, factor: float) -> Image:
+    """Every value of a uint8 image farther from the mean of those around it by ``factor``; borders stay."""
+    height, width = image.shape[:2]
+    if height < 3 or width < 3:
+        return image
+    values = image.astype(np.float64)
+    around = sum(values[y : y + height - 2, x : x + width - 2] for y in range(3) for x in range(3))
+    inner = values[1:-1, 1:-1]
+    done = image.copy()
+    done[1:-1, 1:-1] = rounded(inner * factor + (4.0 * inner + around) / 13.0 * (1.0 - factor), image)
+    return done
+
+
 def gaussian(sigma: float, taps: int) -> NDArray[np.float64]:
     """``exp(−(i / sigma)² / 2)`` at the ``taps`` whole places around 0, normalised to sum 1."""
     with np.errstate(over="ignore"):  # what lies beyond any number's range has the weight 0
