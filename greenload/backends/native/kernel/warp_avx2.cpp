@@ -138,8 +138,8 @@ AVX2 inline __m256i joined(__m256i r, __m256i g, __m256i b) {
 }
 
 // 8 pixels in float64; false where that has one of them between others than fixed point.
-AVX2 bool eight_exactly(const WarpLine& line, int64_t i, __m256i columns, __m256i rows, const Pair& above,
-                        const Pair& below, __m256i& rgb) {
+AVX2 __attribute__((noinline)) bool eight_exactly(const WarpLine& line, int64_t i, __m256i columns, __m256i rows,
+                                                  const Pair& above, const Pair& below, __m256i& rgb) {
   const __m256d middles = _mm256_set1_pd(line.middle + static_cast<double>(i));
   const Exactly first(line, _mm256_add_pd(middles, _mm256_setr_pd(0, 1, 4, 5)), _mm256_castsi256_si128(columns),
                       _mm256_castsi256_si128(rows));
