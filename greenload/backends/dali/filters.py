@@ -156,7 +156,7 @@ def _warped(primitive: p.Warp, spec: ImageSpec, gpu: bool) -> Tolerance:
 def _seen(primitive: p.Perspective, spec: ImageSpec) -> Tolerance:
     error = 2e-6 + _SEEN_PX * max(n or _LARGE for n in spec.image_shape[:2])
     if spec.dtype == "uint8":
-        return Tolerance(float(np.ceil(255.0 * error)), 1e-2 + 255.0 * error / 6.0)
+        return Tolerance(float(np.ceil(255.0 * error)), TIES + 255.0 * error / 6.0)
     return Tolerance(error, error / 6.0)
 
 
