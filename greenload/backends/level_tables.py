@@ -1,14 +1,12 @@
-"""Tables of 256 levels for images that have a number of their own: the primitives' formulas in float64, in NumPy and in
-TensorFlow to the same bits.
-
-Also which of these numbers leave an image as it is: then nothing is done to it.
-"""
+"""What the backends share of the primitives that are driven by a number of an image's own: tables of 256 levels, and
+which numbers leave an image as it is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from greenload.array_ops import NUMPY, Array, Ops
 from greenload.stages import primitives as p
@@ -26,14 +24,14 @@ NUMBERS: Mapping[type[p.Primitive], tuple[str, Callable[[Array], Array]]] = {
 """Of each primitive the name of its number among the params, and whether an image changes for it."""
 
 
-def brightness(factor: Array, ops: Ops = NUMPY) -> Array:
-    """The tables ``[…, 256]`` of ``Brightness``, whole numbers in float64, for factors ``[…]``."""
-    return _rounded(factor[..., None] * _LEVELS, ops)
+def brightness(factor: float) -> NDArray[np.uint8]:
+    """The table of ``Brightness``."""
+    return _rounded(_LEVELS * factor)
 
 
-def contrast(factor: Array, grey: Array, ops: Ops = NUMPY) -> Array:
-    """The tables ``[…, 256]`` of ``Contrast``, whole numbers in float64, for factors ``[…]`` and mean greys ``[…]``."""
-    return _rounded(factor[..., None] * _LEVELS + (grey * (1.0 - factor))[..., None], ops)
+def contrast(factor: float, grey: float) -> NDArray[np.uint8]:
+    """The table of ``Contrast`` about a mean grey."""
+    return _rounded(_LEVELS * factor + grey * (1.0 - factor))
 
 
 def grey(sums: Array, pixels: Array, ops: Ops = NUMPY) -> Array:
@@ -53,6 +51,5 @@ def first_inverted(threshold: Array, ops: Ops = NUMPY) -> Array:
     return ops.cast(ops.maximum(-ops.floor(-threshold), 0.0), "uint8")
 
 
-def _rounded(values: Array, ops: Ops) -> Array:
-    # clipped first: a sum of three terms could be regrouped
-    return ops.floor(ops.minimum(ops.maximum(values, 0.0), 255.0) + 0.5)
+def _rounded(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)

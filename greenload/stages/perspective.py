@@ -97,7 +97,7 @@ class RandomPerspective(Stage):
         return list(zip(places[::2], places[1::2], strict=True))
 
     def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
-        return (pixels.Perspective(self.fill),)
+        return (pixels.Perspective(self.fill, self.distortion_scale),)
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
         if not bool(params["apply"]):

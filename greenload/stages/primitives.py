@@ -111,6 +111,9 @@ class Perspective(Primitive):
     """
 
     fill: float = 0.0
+    distortion: float = 1.0
+    """How far a corner moves inwards at most, as a share of half a side: the farther, the more a place is off that is
+    computed in float32."""
 
 
 @dataclass(frozen=True)

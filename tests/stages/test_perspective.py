@@ -162,10 +162,12 @@ def test_torchvision_gives_the_same_pixels_inside() -> None:
 
 
 def test_backends_without_it_refuse_and_name_another() -> None:
-    pipeline = suite.pipeline_of(Arrays(np.zeros((2, 8, 8, 3), np.uint8)), (RandomPerspective(),))
-    assert make_plan(pipeline, "tf")
-    for name in ("pillow",):
-        with pytest.raises(
-            PipelineError, match=rf"^RandomPerspective\(\) can't run on backend '{name}'.*backend='\w+'$"
-        ):
+    mild, strong = (
+        suite.pipeline_of(Arrays(np.zeros((2, 8, 8, 3), np.uint8)), (RandomPerspective(scale),)) for scale in (0.5, 0.6)
+    )
+    for name in ("tf", "native", "dali-cpu"):
+        assert make_plan(mild, name)
+    for pipeline, name in ((mild, "pillow"), (mild, "dali"), (strong, "dali-cpu")):
+        refused = rf"^RandomPerspective\(.*\) can't run on backend '{name}'.*backend='\w+'$"
+        with pytest.raises(PipelineError, match=refused):
             make_plan(pipeline, name)

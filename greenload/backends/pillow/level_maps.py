@@ -14,13 +14,17 @@ from numpy.typing import NDArray
 
 from greenload.backends import level_tables
 from greenload.backends.base import TableRow
-from greenload.backends.pillow.base import Apply, ImageParams, Lowering, Pixels, Values, as_array, is_array, written
+from greenload.backends.pillow.base import Apply, ImageParams, Lowering, Pixels, Values, as_array, is_array
 from greenload.specs import ImageSpec
 from greenload.stages import Params
 from greenload.stages import primitives as p
 
 Change = Callable[[Pixels, Any, Values | None], Pixels]
 """What is done to an image for its number."""
+
+_LEVELS = np.arange(256, dtype=np.uint8)
+_ROWS = 32
+"""How many are sharpened at once: so much stays in the processor's cache, at a third of the time of whole images."""
 
 
 def driven(change: Change) -> Lowering:
@@ -30,8 +34,7 @@ def driven(change: Change) -> Lowering:
         name, changes = level_tables.NUMBERS[type(primitive)]
 
         def apply(pixels: Pixels, row: ImageParams, out: Values | None) -> Pixels:
-            number = np.asarray(row[name])
-            return change(pixels, number, out) if changes(number) else pixels
+            return change(pixels, row[name], out) if changes(row[name]) else pixels
 
         return apply
 
@@ -49,55 +52,66 @@ def looked_up(pixels: Pixels, table: NDArray[np.uint8], out: Values | None) -> P
     return np.take(table, pixels, out=out, mode="clip")  # in other modes it would copy through a buffer
 
 
-def brightness(pixels: Pixels, factor: Any, out: Values | None) -> Pixels:
+def brightness(pixels: Pixels, factor: float, out: Values | None) -> Pixels:
     """By a table."""
-    return looked_up(pixels, level_tables.brightness(factor).astype(np.uint8), out)
+    return looked_up(pixels, level_tables.brightness(factor), out)
 
 
-def contrast(pixels: Pixels, factor: Any, out: Values | None) -> Pixels:
+def contrast(pixels: Pixels, factor: float, out: Values | None) -> Pixels:
     """By a table, about the mean grey."""
     array = as_array(pixels)
     height, width, channels = array.shape
     # down the columns first: along the last dimension of three alone NumPy is several times slower
     sums = array.reshape(height, -1).sum(0, np.int64).reshape(width, channels).sum(0)
-    grey = level_tables.grey(sums, height * width)
-    return looked_up(pixels, level_tables.contrast(factor, grey).astype(np.uint8), out)
+    grey = float(level_tables.grey(sums, height * width))
+    return looked_up(pixels, level_tables.contrast(factor, grey), out)
 
 
-def posterize(pixels: Pixels, bits: Any, out: Values | None) -> Pixels:
+def posterize(pixels: Pixels, bits: int, out: Values | None) -> Pixels:
     """By a table."""
-    return looked_up(pixels, _LEVELS & level_tables.kept_bits(bits), out)
+    return looked_up(pixels, _LEVELS & level_tables.kept_bits(np.asarray(bits)), out)
 
 
-def solarize(pixels: Pixels, threshold: Any, out: Values | None) -> Pixels:
+def solarize(pixels: Pixels, threshold: float, out: Values | None) -> Pixels:
     """By a table."""
-    return looked_up(pixels, np.where(level_tables.first_inverted(threshold) > _LEVELS, _LEVELS, ~_LEVELS), out)
+    return looked_up(
+        pixels, np.where(level_tables.first_inverted(np.float64(threshold)) > _LEVELS, _LEVELS, ~_LEVELS), out
+    )
 
 
-_LEVELS = np.arange(256, dtype=np.uint8)
-
-
-def sharpen(pixels: Pixels, factor: Any, out: Values | None) -> Pixels:
-    """Sums in whole numbers; the rest in float64, as in the reference."""
+def sharpen(pixels: Pixels, factor: float, out: Values | None) -> Pixels:
+    """Some rows after others."""
     array = as_array(pixels)
     height, width, channels = array.shape
     if height < 3 or width < 3:
         return pixels
-    # 9 + 4 values are at most 3315; rows are worked on as one run of values, a pixel being `channels` apart
-    rows = array.reshape(height, -1).astype(np.uint16)
+    # a row as one run of values: a pixel's neighbours are `channels` apart
+    given = array.reshape(height, -1)
+    done = np.empty(array.shape, np.uint8) if out is None else out
+    rows = done.reshape(height, -1)
+    for first in range(1, height - 1, _ROWS):
+        end = min(first + _ROWS, height - 1)
+        rows[first:end, channels:-channels] = _sharpened(given[first - 1 : end + 1], factor, channels)
+    done[[0, -1]] = array[[0, -1]]
+    done[:, [0, -1]] = array[:, [0, -1]]
+    return done
+
+
+def _sharpened(rows: Values, factor: float, channels: int) -> Values:
+    """All but the outermost pixels, as float64 to be cut: sums in whole numbers, the rest as in the reference."""
+    rows = rows.astype(np.uint16)  # sums are at most 13 · 255
     down = rows[:-2] + rows[1:-1]
     down += rows[2:]
     inner = rows[1:-1, channels:-channels]
     sums = down[:, : -2 * channels] + down[:, channels:-channels]
     sums += down[:, 2 * channels :]
-    sums += 4 * inner
-    values = inner * factor
-    values += sums / 13.0 * (1.0 - factor)
-    np.clip(values, 0.0, 255.0, out=values)
-    values += 0.5
-    done = written(array, out)
-    done[1:-1, 1:-1] = values.reshape(height - 2, width - 2, channels)
-    return done
+    sums += inner << 2
+    smooth: Values = sums / 13.0
+    smooth *= 1.0 - factor
+    smooth += inner * factor
+    np.clip(smooth, 0.0, 255.0, out=smooth)
+    smooth += 0.5
+    return smooth
 
 
 ROWS = (
