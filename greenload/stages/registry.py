@@ -18,10 +18,27 @@ from greenload.stages import (
     labels,
     levels,
     mixing,
+    perspective,
+    policies,
 )
 from greenload.stages.base import Stage
 
-_MODULES = (affine, apply, color, combinators, conversion, cropping, dataset, filters, geometry, labels, levels, mixing)
+_MODULES = (
+    affine,
+    apply,
+    color,
+    combinators,
+    conversion,
+    cropping,
+    dataset,
+    filters,
+    geometry,
+    labels,
+    levels,
+    mixing,
+    perspective,
+    policies,
+)
 _NAMED = {name: value for module in _MODULES for name, value in vars(module).items() if is_public(value)}
 
 STAGES: Mapping[str, type[Stage]] = {

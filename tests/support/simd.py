@@ -16,6 +16,7 @@ SUPPORT = Path(__file__).parent
 BEGIN = """
 import hashlib
 import numpy as np
+from greenload.backends.native.abi import *
 from greenload.backends.native.library import *
 digest, random = hashlib.sha256(), np.random.default_rng(5)
 """
@@ -29,7 +30,7 @@ def check_same_bits(code: str, kinds: Sequence[str] = ("", "scalar")) -> None:
 
     Args:
         code: to run. It finds ``digest``, NumPy as ``np``, ``random`` and the names of
-            ``greenload.backends.native.library``.
+            ``greenload.backends.native.abi`` and ``.library``.
         kinds: of vectors, as ``GREENLOAD_NATIVE_SIMD`` names them; the empty one is the best that there is.
     """
     if not library.version().endswith("avx2"):

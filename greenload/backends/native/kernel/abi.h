@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-#define GL_ABI 14         /* raised with every change of this file; the Python side checks it */
+#define GL_ABI 15         /* raised with every change of this file; the Python side checks it */
 #define GL_REASON 256     /* bytes of a reason, its zero included */
 #define GL_NAME 96        /* bytes of a counter's name, its zero included */
 
@@ -45,6 +45,7 @@ enum gl_op {
   GL_POSTERIZE = 18,    /* params [bits 1 … 8]; 8: nothing */
   GL_SOLARIZE = 19,     /* params [threshold]; above 255: nothing */
   GL_SHARPEN = 20,      /* params [factor from 0]; 1: nothing */
+  GL_PERSPECTIVE = 30,  /* params [3 × 3 matrix, 0 or 1]; `numbers` [fill] */
 };
 
 enum gl_flag { GL_WINDOW = 1, GL_ANTIALIAS = 2, GL_VERTICAL = 4, GL_MAYBE = 8 };
