@@ -261,9 +261,7 @@ ROWS = (
     TableRow(p.Mix, Lowering(_mix_steps, _mix_params), DTYPES, tolerance=tolerances.MIXED),
     TableRow(p.Resize, Lowering(_resize_steps, _size_params, _size), FILTERED, tolerance=_resized),
     TableRow(p.Warp, Lowering(_warp_steps, _warp_params), FILTERED, tolerance=_filtered(EXACT)),
-    TableRow(
-        p.Perspective, Lowering(_perspective_steps, _perspective_params), FILTERED, tolerance=_filtered(EXACT)
-    ),
+    TableRow(p.Perspective, Lowering(_perspective_steps, _perspective_params), FILTERED, tolerance=_filtered(EXACT)),
     TableRow(p.Blur, Lowering(_blur_steps, _scalar("sigma")), FILTERED, tolerance=_filtered(_BLURRED)),
     TableRow(p.Color, Lowering(_color_steps, _color_params), FILTERED, tolerance=_filtered(_RECOLORED)),
     TableRow(p.LookUp, Lowering(_look_up_steps, _scalar("apply")), ("uint8",)),
