@@ -67,7 +67,9 @@ def _matrix(drawn: _Drawn) -> Params:
         ops.stack([cosine, across, x - cosine * to_x - across * to_y], axis=-1),
         ops.stack([down, cosine, y - down * to_x - cosine * to_y], axis=-1),
     ]
-    return {"matrix": ops.stack(rows, axis=-2)}
+    matrix = ops.stack(rows, axis=-2)
+    # TensorFlow's graph optimiser changes signs of zeros.
+    return {"matrix": ops.where(matrix == 0.0, ops.f64(np.zeros(())), matrix)}
 
 
 def _pixels(drawn: _Drawn, name: str, size: Array) -> Array:
@@ -253,7 +255,8 @@ def composed(first: Array, second: Array, ops: Ops) -> Array:
         # A difference in place of a sum of three, which TensorFlow's graph optimiser would regroup.
         shift = a * second[..., 0, 2] + b * second[..., 1, 2]
         rows.append(ops.stack([*entries, shift - -c], axis=-1))
-    return ops.stack(rows, axis=-2)
+    matrix = ops.stack(rows, axis=-2)
+    return ops.where(matrix == 0.0, ops.f64(np.zeros(())), matrix)
 
 
 def evenly(names: Sequence[str]) -> tuple[float, ...]:
