@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "color.h"
 #include "failure.h"
 #include "values.h"
 
@@ -12,6 +13,7 @@ namespace greenload {
 namespace {
 
 constexpr int kLevels = 256;
+constexpr int64_t kPartBytes = 1 << 14;
 constexpr int kRepeat = 48;  // values after which 1, 2, 3 or 4 channels fill vectors of 16
 typedef uint8_t Sixteen __attribute__((vector_size(16)));
 
@@ -26,11 +28,9 @@ void by_rows(const Image& image, Work work) {
   }
 }
 
-// The least and the largest value of each channel.
-void find_range(const Image& image, uint8_t* low, uint8_t* high) {
+// Each channel's least and largest value, if they are beyond those of the images before.
+void extend_range(const Image& image, uint8_t* low, uint8_t* high) {
   const int channels = image.channels;
-  std::memset(low, 255, channels);
-  std::memset(high, 0, channels);
   Sixteen least[3] = {~Sixteen{}, ~Sixteen{}, ~Sixteen{}}, most[3] = {};
   by_rows(image, [&](const uint8_t* values, int64_t count) {
     int64_t i = 0;
@@ -53,10 +53,9 @@ void find_range(const Image& image, uint8_t* low, uint8_t* high) {
   }
 }
 
-// The sum of each of 3 channels.
-void sum_channels(const Image& image, int64_t* sums) {
+// Adds what each of 3 channels sums up to.
+void add_channels(const Image& image, int64_t* sums) {
   constexpr int kMost = 65535 / 255;  // values that 16 bits hold the sum of
-  std::fill_n(sums, 3, 0);
   by_rows(image, [&](const uint8_t* values, int64_t count) {
     int64_t i = 0;
     while (i + kRepeat <= count) {
@@ -175,13 +174,16 @@ bool equalize_map(const uint32_t* counts, uint64_t pixels, uint8_t* map) {
 
 }  // namespace
 
-LevelMaps::LevelMaps(const Image& image, Buffer& memory) : image_(image) {
+LevelMaps::LevelMaps(const Image& image, Buffer& memory)
+    : image_(image), part_rows_(std::max<int64_t>(kPartBytes / image.row_bytes(), 1)) {
   const size_t channels = static_cast<size_t>(image.channels), entries = channels * kLevels;
-  uint8_t* const bytes = memory.bytes(entries * (sizeof(uint32_t) + 1) + 2 * channels);
+  const size_t part = static_cast<size_t>(std::min(part_rows_, image.height) * image.row_bytes());
+  uint8_t* const bytes = memory.bytes(entries * (sizeof(uint32_t) + 1) + 2 * channels + part);
   counts_ = reinterpret_cast<uint32_t*>(bytes);
   tables_ = bytes + entries * sizeof(uint32_t);
   low_ = tables_ + entries;
   high_ = low_ + channels;
+  part_ = high_ + channels;
   for (int v = 0; v < kLevels; v++) {
     tables_[v] = static_cast<uint8_t>(v);
   }
@@ -263,45 +265,61 @@ void LevelMaps::tell_channels_apart() {
 
 const uint8_t* LevelMaps::table(int c) const { return tables_ + (count_ == 1 ? 0 : c * kLevels); }
 
-void LevelMaps::count_image() {
+// How often each level is there in a channel by now.
+void LevelMaps::levels_of(int c, uint32_t* counts) {
   if (!counted_) {
     count_levels(image_, counts_);
     counted_ = true;
   }
-}
-
-// How often each level is there in a channel by now.
-void LevelMaps::levels_of(int c, uint32_t* counts) {
-  count_image();
   std::fill_n(counts, kLevels, 0);
   for (int v = 0; v < kLevels; v++) {
     counts[table(c)[v]] += counts_[c * kLevels + v];
   }
 }
 
-// Each channel's least and largest value by now: those of the image through the table, where that is monotone.
+// Calls `work` with the image as it is by now, part by part.
+template <class Work>
+void LevelMaps::by_parts(Work work) const {
+  if (unchanged_) {
+    return work(image_);
+  }
+  Image rows = image_;
+  for (int64_t y = 0; y < image_.height; y += part_rows_) {
+    rows.data = image_.row(y);
+    rows.height = std::min(part_rows_, image_.height - y);
+    const Image part = dense(part_, rows.height, rows.width, rows.channels, rows.dtype);
+    look_up(rows, tables_, count_, part);
+    work(part);
+  }
+}
+
+// Each channel's least and largest value by now.
 void LevelMaps::find_ranges() {
+  std::fill_n(low_, image_.channels, 255);
+  std::fill_n(high_, image_.channels, 0);
+  if (counted_) {
+    uint32_t counts[kLevels];
+    for (int c = 0; c < image_.channels; c++) {
+      levels_of(c, counts);
+      for (int v = 0; v < kLevels; v++) {
+        low_[c] = counts[v] ? std::min<uint8_t>(low_[c], v) : low_[c];
+        high_[c] = counts[v] ? v : high_[c];
+      }
+    }
+    return;
+  }
   bool monotone = true;
   for (int c = 0; c < count_; c++) {
     monotone = monotone && is_monotone(tables_ + c * kLevels);
   }
-  if (monotone && !counted_) {
-    find_range(image_, low_, high_);
-    for (int c = 0; c < image_.channels; c++) {
-      const uint8_t one = table(c)[low_[c]], other = table(c)[high_[c]];
-      low_[c] = std::min(one, other);
-      high_[c] = std::max(one, other);
-    }
-    return;
+  if (!monotone) {
+    return by_parts([&](const Image& part) { extend_range(part, low_, high_); });
   }
-  uint32_t counts[kLevels];
+  extend_range(image_, low_, high_);
   for (int c = 0; c < image_.channels; c++) {
-    levels_of(c, counts);
-    low_[c] = static_cast<uint8_t>(std::find_if(counts, counts + kLevels, [](uint32_t n) { return n; }) - counts);
-    high_[c] = 255;
-    while (counts[high_[c]] == 0) {
-      high_[c]--;
-    }
+    const uint8_t one = table(c)[low_[c]], other = table(c)[high_[c]];
+    low_[c] = std::min(one, other);
+    high_[c] = std::max(one, other);
   }
 }
 
@@ -311,15 +329,12 @@ double LevelMaps::grey() {
     fail(GL_BAD_CALL, "contrast of %d channels", image_.channels);
   }
   int64_t sums[3] = {};
-  if (unchanged_) {
-    sum_channels(image_, sums);
-  } else {
-    count_image();
-    for (int c = 0; c < 3; c++) {
-      for (int v = 0; v < kLevels; v++) {
-        sums[c] += int64_t{counts_[c * kLevels + v]} * table(c)[v];
-      }
+  if (counted_) {
+    for (int k = 0; k < 3 * kLevels; k++) {
+      sums[k / kLevels] += int64_t{counts_[k]} * table(k / kLevels)[k % kLevels];
     }
+  } else {
+    by_parts([&](const Image& part) { add_channels(part, sums); });
   }
   return (0.299 * static_cast<double>(sums[0]) + 0.587 * static_cast<double>(sums[1]) +
           0.114 * static_cast<double>(sums[2])) /

@@ -11,7 +11,8 @@ inline bool is_level_map(int32_t op) {
 }
 
 // Maps one behind another, as the table of them all. Those that depend on the image see it as the ones before leave it:
-// its histogram is that of the image, counted once and only where one asks, through the table so far.
+// by looking up parts of it, or where its levels were counted, which is done once and only for GL_EQUALIZE, by the
+// counts through the table so far.
 class LevelMaps {
  public:
   // The image as it is before the first. What is made of it is in `memory`.
@@ -31,16 +32,19 @@ class LevelMaps {
   template <class Map>
   void append_all(Map map);
   void tell_channels_apart();
-  void count_image();
   const uint8_t* table(int c) const;
   void levels_of(int c, uint32_t* counts);
+  template <class Work>
+  void by_parts(Work work) const;
   void find_ranges();
   double grey();
 
   const Image& image_;
+  int64_t part_rows_;
   uint32_t* counts_;  // [channels, 256] of the image, once counted_
   uint8_t* tables_;   // [count_, 256]
   uint8_t *low_, *high_;
+  uint8_t* part_;  // [part_rows_] of the image
   int count_ = 1;
   bool counted_ = false, unchanged_ = true;
 };
