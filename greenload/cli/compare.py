@@ -176,7 +176,7 @@ def _evaluation(options: argparse.Namespace, modules: dict[str, ModuleType]) -> 
 def _proxy(settings: str) -> Any:
     from greenload.strategies.proxy import Proxy
 
-    numbers: dict[str, int] = {}
+    numbers: dict[str, Any] = {}
     for part in settings.split(",") if settings else []:
         name, _, value = part.partition("=")
         if name not in ("samples", "size", "epochs", "batch") or not value.isdecimal():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -138,20 +138,22 @@ def _rows(
     a: Card | None, b: Card | None, scaled: _Scale
 ) -> Iterator[tuple[str, str, Figure | None, Figure | None, bool]]:
     """Name, unit, both figures, and whether they are on one scale."""
-    yield "score", "", a and a.score, b and b.score, True
+
+    def both(of: Callable[[Card], Figure | None]) -> tuple[Figure | None, Figure | None]:
+        return None if a is None else of(a), None if b is None else of(b)
+
+    yield "score", "", *both(lambda card: card.score), True
     if scaled.cost:
-        yield "a training", scaled.a.unit, a and a.cost, b and b.cost, True
+        yield "a training", scaled.a.unit, *both(lambda card: card.cost), True
     else:
-        yield "a training", "CPU s", a and a.training_cpu_s, b and b.training_cpu_s, True
-    yield "full speed", "images per second", a and a.images_per_s, b and b.images_per_s, True
-    cpu = [card and scale(card.cpu_s_per_sample, 1e3) for card in (a, b)]
-    yield "CPU time", "ms per image", cpu[0], cpu[1], True
+        yield "a training", "CPU s", *both(lambda card: card.training_cpu_s), True
+    yield "full speed", "images per second", *both(lambda card: card.images_per_s), True
+    yield "CPU time", "ms per image", *both(lambda card: scale(card.cpu_s_per_sample, 1e3)), True
     energy = [by_group(card.energy_j_per_sample) if card else {} for card in (a, b)]
     for group in GROUPS:
-        left, right = (side.get(group) for side in energy)
+        left, right = (scale(side[group], 1e3) if group in side else None for side in energy)
         comparable = left is None or right is None or scaled.joules(left, right)
-        mj = [figure and scale(figure, 1e3) for figure in (left, right)]
-        yield f"{group} joules", "mJ per image", mj[0], mj[1], comparable
+        yield f"{group} joules", "mJ per image", left, right, comparable
 
 
 def _change(name: str, unit: str, a: Figure | None, b: Figure | None, comparable: bool) -> Change | None:

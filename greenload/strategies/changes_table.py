@@ -18,9 +18,9 @@ def render_changes(changed: Changes) -> RenderableType:
         >>> rich.print(render_changes(changes(Comparison.load("before.json"), Comparison.load("after.json"))))
     """
     shown: list[RenderableType] = []
-    for letter, each in (("A", changed.a), ("B", changed.b)):
+    for letter, side in (("A", changed.a), ("B", changed.b)):
         shown.append(
-            Sentence(Text.assemble((f"{letter}  {printable(each.created)}", "bold"), ": ", printable(each.reason)))
+            Sentence(Text.assemble((f"{letter}  {printable(side.created)}", "bold"), ": ", printable(side.reason)))
         )
     if changed.machines:
         unlike = "Not the same machine or versions: differences below may be theirs, not the strategies'"

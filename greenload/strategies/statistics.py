@@ -268,4 +268,4 @@ def undominated(scores: Gaps, costs: Gaps) -> NDArray[np.bool_]:
     """
     better, dearer = scores.above, costs.above
     needless = ((better & ~dearer) | (dearer.T & ~better.T)).any(axis=0)
-    return ~needless if not needless.all() else np.ones_like(needless)
+    return np.asarray(needless.all() | ~needless)

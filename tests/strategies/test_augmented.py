@@ -131,5 +131,10 @@ def test_grey_images_and_pipelines_without_a_batch() -> None:
 def test_a_pipeline_that_fails_has_no_pictures(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no picture")
     bad = gl.Pipeline(gl.Files([str(tmp_path / "a.jpg")]), gl.Decode(), gl.Resize((8, 8)), gl.Batch(2))
-    shown = augmented({"bad": bad, "plain": pipeline()}, seed=0)
-    assert shown["bad"] == () and len(shown["plain"]) == 6
+    raising = pipeline(gl.Apply(failing))
+    shown = augmented({"bad": bad, "raising": raising, "plain": pipeline()}, seed=0)
+    assert shown["bad"] == shown["raising"] == () and len(shown["plain"]) == 6
+
+
+def failing(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    raise ZeroDivisionError
