@@ -156,8 +156,9 @@ class Proxy:
         judged = _loaded(judging, "auto", None if self.validation is not None else division.held_out)
         steps = len(division.trained) // batch * self.epochs
         spec, soft = training.specs[-1], bool(training.label.shape)
+        shape = [side for side in spec.image_shape if side is not None]  # of batches all are known
         model = proxy_model.build_model(
-            spec.shape[1:], spec.dtype, classes, size=self.size, seed=number, steps=steps, batch=batch, soft=soft
+            shape, spec.dtype, classes, size=self.size, seed=number, steps=steps, batch=batch, soft=soft
         )
         energy = EnergyCallback()
         model.fit(_watched(dataset), epochs=self.epochs, callbacks=[energy], shuffle=False, verbose=0)
