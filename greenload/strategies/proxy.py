@@ -162,12 +162,9 @@ class Proxy:
         )
         energy = EnergyCallback()
         model.fit(_watched(dataset), epochs=self.epochs, callbacks=[energy], shuffle=False, verbose=0)
-        return _run(
-            energy.report,
-            proxy_model.accuracy(model, judged, classes, soft=soft),
-            samples=len(division.trained) // batch * batch,
-            validated=len(judging.source) if self.validation is not None else len(division.held_out),
-        )
+        validated = len(judging.source) if self.validation is not None else len(division.held_out)
+        score = proxy_model.accuracy(model, judged, validated, classes, soft=soft)
+        return _run(energy.report, score, samples=len(division.trained) // batch * batch, validated=validated)
 
     def __call__(self, dataset: tf.data.Dataset, seed: int) -> float:
         """Train the model on a dataset, and give its accuracy on ``validation``, which must be given.
@@ -199,7 +196,7 @@ class Proxy:
             shape, dtype, classes, size=self.size, seed=number, steps=steps, batch=int(batch), soft=soft
         )
         model.fit(dataset, epochs=self.epochs, shuffle=False, verbose=0)
-        return proxy_model.accuracy(model, load(validation), classes, soft=soft)
+        return proxy_model.accuracy(model, load(validation), len(validation.source), classes, soft=soft)
 
     def to_dict(self) -> dict[str, Any]:
         """Architecture, recipe and arguments as JSON data: what the scores of two comparisons must share."""
