@@ -71,7 +71,7 @@ def strategies(source: gl.Arrays) -> dict[str, gl.Pipeline]:
     }
 
 
-def compared(name: str, first: int, budget_s: float, backend: str) -> dict[str, Any]:
+def compared(name: str, first: int, budget_s: float | None, backend: str) -> dict[str, Any]:
     """One comparison: what it recommends, how long it took, and all of it."""
     load, proxy = SETS[name]
     source = load()
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Compares from each first seed; 1 where one took too long, or two disagree."""
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sets", default="digits", help=f"with commas between, of {', '.join(SETS)}")
-    parser.add_argument("--budget", type=float, default=840.0, help="seconds for a comparison")
+    parser.add_argument("--budget", type=float, default=840.0, help="seconds for a comparison; 0 for three seeds")
     parser.add_argument("--seeds", default="0,100", help="the first seed of each comparison")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--out", type=Path, default=Path("compare-results.json"), help="the JSON file to write")
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         of_set: list[dict[str, Any]] = []
         for first in map(int, options.seeds.split(",")):
             print(f"{name}, seeds from {first}", flush=True)
-            of_set.append(compared(name, first, options.budget, options.backend))
+            of_set.append(compared(name, first, options.budget or None, options.backend))
             result["comparisons"].append(of_set[-1])
             file_output.write(options.out, json.dumps(result, indent=1) + "\n")
         failed += [f"{name} took {one['seconds']:.0f} s" for one in of_set if one["seconds"] > REACH_S]

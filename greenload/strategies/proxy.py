@@ -22,7 +22,6 @@ from greenload.stages import Batch, Shuffle
 from greenload.strategies import proxy_model
 from greenload.strategies.held_out import divide, without_chance
 from greenload.strategies.proxy_checks import class_count, form_of, need_alike, need_known_classes, need_pixels
-from greenload.system.random_states import random_states_kept
 from greenload.training.callback import EnergyCallback
 from greenload.training.fit_report import FitReport
 from greenload.training.spent import EnergyPart
@@ -157,19 +156,15 @@ class Proxy:
         judged = _loaded(judging, "auto", None if self.validation is not None else division.held_out)
         steps = len(division.trained) // batch * self.epochs
         spec, soft = training.specs[-1], bool(training.label.shape)
-        energy = EnergyCallback()
-        with random_states_kept():  # which Keras draws from, if only for names
-            model = proxy_model.build_model(
-                spec.shape[1:], spec.dtype, classes, size=self.size, seed=number, steps=steps, batch=batch, soft=soft
-            )
-            model.fit(_watched(dataset), epochs=self.epochs, callbacks=[energy], shuffle=False, verbose=0)
-            score = proxy_model.accuracy(model, judged, classes, soft=soft)
-        return _run(
-            energy.report,
-            score,
-            samples=len(division.trained) // batch * batch,
-            validated=len(judging.source) if self.validation is not None else len(division.held_out),
+        shape = [side for side in spec.image_shape if side is not None]  # of batches all are known
+        model = proxy_model.build_model(
+            shape, spec.dtype, classes, size=self.size, seed=number, steps=steps, batch=batch, soft=soft
         )
+        energy = EnergyCallback()
+        model.fit(_watched(dataset), epochs=self.epochs, callbacks=[energy], shuffle=False, verbose=0)
+        validated = len(judging.source) if self.validation is not None else len(division.held_out)
+        score = proxy_model.accuracy(model, judged, validated, classes, soft=soft)
+        return _run(energy.report, score, samples=len(division.trained) // batch * batch, validated=validated)
 
     def __call__(self, dataset: tf.data.Dataset, seed: int) -> float:
         """Train the model on a dataset, and give its accuracy on ``validation``, which must be given.
@@ -197,12 +192,11 @@ class Proxy:
         classes = int(labels.shape[1]) if soft else class_count(validation)
         number, batch = _seed(seed), images.shape[0] or self.batch
         shape, dtype, steps = tuple(images.shape[1:]), images.dtype.name, steps * self.epochs
-        with random_states_kept():
-            model = proxy_model.build_model(
-                shape, dtype, classes, size=self.size, seed=number, steps=steps, batch=int(batch), soft=soft
-            )
-            model.fit(dataset, epochs=self.epochs, shuffle=False, verbose=0)
-            return proxy_model.accuracy(model, load(validation), classes, soft=soft)
+        model = proxy_model.build_model(
+            shape, dtype, classes, size=self.size, seed=number, steps=steps, batch=int(batch), soft=soft
+        )
+        model.fit(dataset, epochs=self.epochs, shuffle=False, verbose=0)
+        return proxy_model.accuracy(model, load(validation), len(validation.source), classes, soft=soft)
 
     def to_dict(self) -> dict[str, Any]:
         """Architecture, recipe and arguments as JSON data: what the scores of two comparisons must share."""
