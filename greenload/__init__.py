@@ -22,19 +22,24 @@ import importlib
 __version__ = "0.1.0"
 
 
-def _modules() -> dict[str, str]:
-    """The module of each public name, read from ``__init__.pyi``: ``from greenload.MODULE import NAME as NAME``."""
+def _modules() -> tuple[dict[str, str], list[str]]:
+    """The module of each public name, and the rooms that are public as a whole, read from ``__init__.pyi``: ``from
+    greenload.MODULE import NAME as NAME``, ``from greenload import ROOM as ROOM``."""
     lines = __spec__.loader.get_data(f"{__path__[0]}/__init__.pyi").decode().splitlines()
-    imports = [line.split() for line in lines if line.startswith("from greenload.")]
-    return {name: module for _, module, _, name, *_ in imports}
+    imports = [line.split() for line in lines if line.startswith("from greenload")]
+    modules = {name: module for _, module, _, name, *_ in imports}
+    rooms = [name for name, module in modules.items() if module == __name__]
+    return {name: module for name, module in modules.items() if module != __name__}, rooms
 
 
-_MODULES = _modules()
+_MODULES, _ROOMS = _modules()
 
-__all__ = [*sorted(_MODULES), "__version__"]
+__all__ = [*sorted([*_MODULES, *_ROOMS]), "__version__"]
 
 
 def __getattr__(name: str) -> object:
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module 'greenload' has no attribute {name!r}")
     value = getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,5 +1,6 @@
 # The public names, here alone. Type checkers and editors read this file; __init__.py finds each name's module in it. A
 # class or function among them is marked with @public where it is defined.
+from greenload import strategies as strategies
 from greenload.backends.native.op import register_operations as register_operations
 from greenload.energy.measure import measure as measure
 from greenload.errors import BackendUnavailable as BackendUnavailable
@@ -33,6 +34,7 @@ from greenload.sources import ImageFolder as ImageFolder
 from greenload.sources import TFRecords as TFRecords
 from greenload.sources import open_folder as open_folder
 from greenload.stages import Apply as Apply
+from greenload.stages import AutoAugment as AutoAugment
 from greenload.stages import Batch as Batch
 from greenload.stages import Cache as Cache
 from greenload.stages import CenterCrop as CenterCrop
@@ -45,6 +47,7 @@ from greenload.stages import Normalize as Normalize
 from greenload.stages import OneHot as OneHot
 from greenload.stages import Pad as Pad
 from greenload.stages import Primitive as Primitive
+from greenload.stages import RandAugment as RandAugment
 from greenload.stages import RandomAffine as RandomAffine
 from greenload.stages import RandomApply as RandomApply
 from greenload.stages import RandomAutocontrast as RandomAutocontrast
@@ -65,6 +68,7 @@ from greenload.stages import Resize as Resize
 from greenload.stages import Shuffle as Shuffle
 from greenload.stages import Stage as Stage
 from greenload.stages import ToDtype as ToDtype
+from greenload.stages import TrivialAugmentWide as TrivialAugmentWide
 from greenload.training.callback import EnergyCallback as EnergyCallback
 
 __version__: str

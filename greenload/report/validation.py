@@ -1,4 +1,5 @@
-"""Checks data against the JSON schema of a profile's report, or of a fit's, and says where they don't follow it."""
+"""Checks data against the JSON schema of a profile's report, a fit's or a comparison of strategies, and says where they
+don't follow it."""
 
 from __future__ import annotations
 
@@ -18,6 +19,8 @@ SCHEMA = "greenload.report/1"
 """The version of a profile's format that is read and written."""
 FIT_SCHEMA = "greenload.fit/1"
 """The version of a fit's."""
+COMPARE_SCHEMA = "greenload.compare/1"
+"""The version of a comparison of strategies."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class _Format:
 _FORMATS = {
     SCHEMA: _Format("a report", "schema.json", "profile again", "greenload profile --json"),
     FIT_SCHEMA: _Format("a fit's report", "fit_schema.json", "save it again", "EnergyCallback's report.save"),
+    COMPARE_SCHEMA: _Format("a comparison", "strategies_schema.json", "compare again", "gl.compare"),
 }
 
 
@@ -41,7 +45,7 @@ def validate(data: Any, version: str = SCHEMA) -> None:
 
     Args:
         data: the document.
-        version: `SCHEMA` or `FIT_SCHEMA`.
+        version: `SCHEMA`, `FIT_SCHEMA` or `COMPARE_SCHEMA`.
 
     Raises:
         ReportError: with the place of the worst violation and what is wrong there, in one line.
@@ -72,7 +76,7 @@ def version_of(data: Any) -> str:
 
 
 def schema(version: str = SCHEMA) -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of a profile's report, or of a fit's: `SCHEMA` or `FIT_SCHEMA`."""
+    """The JSON schema (draft 2020-12) of a profile's report, a fit's or a comparison of strategies."""
     document = _read(version)
     return document | {"$defs": _read(SCHEMA)["$defs"] | document["$defs"]}
 

@@ -35,4 +35,7 @@ from greenload.stages.levels import RandomPosterize as RandomPosterize
 from greenload.stages.levels import RandomSolarize as RandomSolarize
 from greenload.stages.mixing import CutMix as CutMix
 from greenload.stages.mixing import MixUp as MixUp
+from greenload.stages.policies import AutoAugment as AutoAugment
+from greenload.stages.policies import RandAugment as RandAugment
+from greenload.stages.policies import TrivialAugmentWide as TrivialAugmentWide
 from greenload.stages.primitives import Primitive as Primitive

@@ -20,9 +20,9 @@ from greenload.stages.primitives import Primitive
 from greenload.stages.reference import recolor
 
 # Rec. ITU-R BT.601: the share of each colour in brightness. torchvision has 0.2989 for red, whose sum is 0.9999.
-_GREY = (0.299, 0.587, 0.114)
+GREY = (0.299, 0.587, 0.114)
 # What a quarter turn in the plane of NTSC's I and Q adds to a colour: Y⁻¹ · ((0, 0, 0), (0, 0, 1), (0, −1, 0)) · Y.
-# The rows of Y are `_GREY`, I = (0.5959, −0.2746, −0.3213) and Q = (0.2115, −0.5227, 0.3112) (Wikipedia, "YIQ", FCC;
+# The rows of Y are `GREY`, I = (0.5959, −0.2746, −0.3213) and Q = (0.2115, −0.5227, 0.3112) (Wikipedia, "YIQ", FCC;
 # DALI has them in three digits). Its sign turns red towards yellow, as a rising hue does in HSV. Written out, as a
 # library's inverse may differ in the last bit from machine to machine.
 _QUARTER = (
@@ -128,7 +128,7 @@ class ColorJitter(Stage):
         columns = []
         for row in range(3):
             for column in range(3):
-                entry = grey * _GREY[column] - quarter * -_QUARTER[row][column]
+                entry = grey * GREY[column] - quarter * -_QUARTER[row][column]
                 columns.append(plain + entry if row == column else entry)
             columns.append(offset)
         return ops.stack(columns, axis=-1)
@@ -170,7 +170,7 @@ class RandomGrayscale(Stage):
 
     def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
         nothing = numbers[..., 0] * 0.0
-        row = ops.stack([nothing + weight for weight in (*_GREY, 0.0)], axis=-1)
+        row = ops.stack([nothing + weight for weight in (*GREY, 0.0)], axis=-1)
         return {"apply": numbers[..., 0] < self.p, "color": ops.stack([row] * 3, axis=-2)}
 
     def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:

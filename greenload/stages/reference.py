@@ -109,6 +109,11 @@ def equalize(image: Image) -> Image:
     return done
 
 
+def look_up(image: Image, table: bytes) -> Image:
+    """``table`` of 256 levels at each value of a uint8 image."""
+    return np.frombuffer(table, np.uint8)[image]
+
+
 def brightness(image: Image, factor: float) -> Image:
     """Every value of a uint8 image times ``factor``."""
     return rounded(image.astype(np.float64) * factor, image)

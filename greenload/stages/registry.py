@@ -18,10 +18,25 @@ from greenload.stages import (
     labels,
     levels,
     mixing,
+    policies,
 )
 from greenload.stages.base import Stage
 
-_MODULES = (affine, apply, color, combinators, conversion, cropping, dataset, filters, geometry, labels, levels, mixing)
+_MODULES = (
+    affine,
+    apply,
+    color,
+    combinators,
+    conversion,
+    cropping,
+    dataset,
+    filters,
+    geometry,
+    labels,
+    levels,
+    mixing,
+    policies,
+)
 _NAMED = {name: value for module in _MODULES for name, value in vars(module).items() if is_public(value)}
 
 STAGES: Mapping[str, type[Stage]] = {
