@@ -48,6 +48,7 @@ from greenload.stages import OneHot as OneHot
 from greenload.stages import Pad as Pad
 from greenload.stages import Primitive as Primitive
 from greenload.stages import RandAugment as RandAugment
+from greenload.stages import RandomAdjustSharpness as RandomAdjustSharpness
 from greenload.stages import RandomAffine as RandomAffine
 from greenload.stages import RandomApply as RandomApply
 from greenload.stages import RandomAutocontrast as RandomAutocontrast
@@ -59,6 +60,7 @@ from greenload.stages import RandomGrayscale as RandomGrayscale
 from greenload.stages import RandomHorizontalFlip as RandomHorizontalFlip
 from greenload.stages import RandomInvert as RandomInvert
 from greenload.stages import RandomOrder as RandomOrder
+from greenload.stages import RandomPerspective as RandomPerspective
 from greenload.stages import RandomPosterize as RandomPosterize
 from greenload.stages import RandomResizedCrop as RandomResizedCrop
 from greenload.stages import RandomRotation as RandomRotation

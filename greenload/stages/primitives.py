@@ -102,6 +102,18 @@ class Warp(Primitive):
 
 
 @dataclass(frozen=True)
+class Perspective(Primitive):
+    """The image seen through a perspective map, at its own size, where ``params["apply"]``, a boolean, is true.
+
+    ``params["matrix"]``, float64 ``[3, 3]``, takes the output pixel centre ``(x + ½, y + ½, 1)`` to ``(x' · w, y' · w,
+    w)``, with ``(x', y')`` a place in the input, where pixel centres lie at half-integers too; where ``w = 0`` there is
+    none, and the pixel is ``fill``. Bilinear and rounded as ``Warp``.
+    """
+
+    fill: float = 0.0
+
+
+@dataclass(frozen=True)
 class Color(Primitive):
     """``matrix · (r, g, b, 1)`` per pixel: ``params["color"]``, float64 ``[3, 4]``, for values in 0 … 1; the last
     column counts 255-fold for uint8. Clipped to 0 … 255 and rounded half up for uint8, clipped to 0 … 1 for floats."""

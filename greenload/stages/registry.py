@@ -18,6 +18,7 @@ from greenload.stages import (
     labels,
     levels,
     mixing,
+    perspective,
     policies,
 )
 from greenload.stages.base import Stage
@@ -35,6 +36,7 @@ _MODULES = (
     labels,
     levels,
     mixing,
+    perspective,
     policies,
 )
 _NAMED = {name: value for module in _MODULES for name, value in vars(module).items() if is_public(value)}

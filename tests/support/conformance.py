@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from driven import Driven
 
 from greenload.backends.base import Records, Tolerance
 from greenload.backends.chain import run_plan
@@ -36,6 +37,7 @@ from greenload.stages import (
     MixUp,
     Normalize,
     Pad,
+    RandomAdjustSharpness,
     RandomAffine,
     RandomApply,
     RandomAutocontrast,
@@ -47,6 +49,7 @@ from greenload.stages import (
     RandomHorizontalFlip,
     RandomInvert,
     RandomOrder,
+    RandomPerspective,
     RandomPosterize,
     RandomResizedCrop,
     RandomRotation,
@@ -129,6 +132,8 @@ FILTERS: tuple[tuple[Stage, ...], ...] = (
     (RandomRotation((45, 45)),),
     (RandomAffine(30, (0.2, 0.3), (0.5, 2.0), (-20, 20, -10, 10)),),
     (RandomAffine(0, scale=(2.0, 2.0)),),
+    (RandomPerspective(p=0.8, fill=1),),
+    (RandomPerspective(1.0, p=1.0),),
     (ColorJitter(0.4, 0.4, 0.4, 0.2),),
     (ColorJitter(contrast=(0.5, 0.5)),),
     (RandomGrayscale(0.5),),
@@ -148,6 +153,23 @@ LEVEL_MAPS: tuple[tuple[Stage, ...], ...] = (
     (Batch(IMAGES), RandomChoice([RandomAutocontrast(1.0), RandomEqualize(1.0)])),
 )
 """uint8's levels to others, bit for bit."""
+BRIGHTNESS = Driven(p.Brightness(), (0.0, 0.1, 0.5, 0.73, 1.0, 1.27, 1.9, 700.0))
+CONTRAST = Driven(p.Contrast(), (0.0, 0.1, 0.5, 0.73, 1.0, 1.27, 1.9, 700.0))
+POSTERIZE = Driven(p.Posterize(), tuple(range(1, 9)))
+SOLARIZE = Driven(p.Solarize(), (0.0, 0.5, 77.0, 128.0, 254.3, 255.0, 255.5, 256.0))
+SHARPEN = Driven(p.Sharpen(), (0.0, 0.1, 0.5, 0.73, 1.0, 1.27, 1.9, 700.0))
+DRIVEN: tuple[tuple[Stage, ...], ...] = (
+    (BRIGHTNESS,),
+    (CONTRAST,),
+    (POSTERIZE,),
+    (SOLARIZE,),
+    (SHARPEN,),
+    (RandomAdjustSharpness(2, 0.7), RandomHorizontalFlip()),
+    (Batch(IMAGES), BRIGHTNESS, CONTRAST, POSTERIZE, SOLARIZE, SHARPEN),
+    (RandomChoice([BRIGHTNESS, CONTRAST, POSTERIZE, SOLARIZE, SHARPEN, RandomAdjustSharpness(0.5)]), CONTRAST),
+    (Batch(IMAGES), RandomChoice([BRIGHTNESS, CONTRAST, POSTERIZE, SOLARIZE, SHARPEN]), RandomAdjustSharpness(3)),
+)
+"""Each image by a number of its own, as in policies."""
 SMALL = ("int8", "float16", "bfloat16")
 DTYPES: tuple[tuple[Stage, ...], ...] = (
     (ToDtype("int8", scale=True),),
@@ -315,7 +337,7 @@ def cases() -> tuple[Case, ...]:
         for turn, (height, width) in enumerate(SIZES if stages in (*GEOMETRY, *VALUES) else FEW):
             kind = ("noise", "photo", "steps")[(place + turn) % 3]
             found += [Case(height, width, dtype, stages, kind) for dtype in ("uint8", "float32")]
-    for place, stages in enumerate(LEVEL_MAPS):
+    for place, stages in enumerate((*LEVEL_MAPS, *DRIVEN)):
         kinds = (("noise", "photo", "steps")[(place + turn) % 3] for turn in range(len(FEW)))
         found += [Case(*size, "uint8", stages, kind) for size, kind in zip(FEW, kinds, strict=True)]
     for stages in (*CHOICES, *MIXES, *CONVERSIONS, *CALLS):
