@@ -97,8 +97,10 @@ def _at_fault(pipeline: Pipeline, step: Step) -> tuple[str, p.Primitive]:
         part = next(wrong, None)
         if part is None:
             break
-        stage, primitive = stage.inside[part.stage], part.primitive
-        shown = f"{stage} inside {pipeline.stages[step.stage].title}"
+        primitive = part.primitive
+        if stage.inside:  # a policy has none: it draws operations, not stages
+            stage = stage.inside[part.stage]
+            shown = f"{stage} inside {pipeline.stages[step.stage].title}"
     return shown, primitive
 
 

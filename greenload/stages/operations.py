@@ -256,6 +256,29 @@ def composed(first: Array, second: Array, ops: Ops) -> Array:
     return ops.stack(rows, axis=-2)
 
 
+def values_of(
+    names: Sequence[str], table: NDArray[np.float64], operation: Array, magnitude: Array, side: Array, ops: Ops
+) -> Array:
+    """What drawn operations are worth, float64 ``[…]``: of either sign where they have two sides.
+
+    Args:
+        names: of the operations that are drawn from.
+        table: the value of each at each magnitude, ``[names, magnitudes]``.
+        operation: int64 ``[…]``, the position among ``names``.
+        magnitude: int64 ``[…]``.
+        side: uniforms ``[…]``; below ½ a signed value is negative.
+        ops: the array namespace.
+    """
+    signs = np.array([-1.0 if name in SIGNED else 1.0 for name in names])
+    value = ops.take(table.reshape(-1), operation * table.shape[1] + magnitude)
+    return value * ops.where(side < 0.5, ops.take(signs, operation), side * 0.0 + 1.0)
+
+
+def one_of(count: int, uniform: Array, ops: Ops) -> Array:
+    """A whole number from 0 to below ``count``, int64, each as likely."""
+    return ops.i64(ops.minimum(ops.floor(uniform * float(count)), count - 1.0))
+
+
 def evenly(names: Sequence[str]) -> tuple[float, ...]:
     """Shares of operations that are drawn alike."""
     return (1.0 / len(names),) * len(names)

@@ -52,6 +52,9 @@ class Op(IntEnum):
     POSTERIZE = 18
     SOLARIZE = 19
     SHARPEN = 20
+    FORK = 40
+    ADD = 41
+    SUM = 42
 
 
 class Flag(IntFlag):
