@@ -15,7 +15,7 @@ from greenload.randomness import beta
 from greenload.specs import ImageSpec
 from greenload.stages.arguments import flag
 from greenload.stages.base import Params
-from greenload.stages.mixing import ALPHAS
+from greenload.stages.mixing import alpha_of
 from greenload.stages.operations import Turn, evenly, one_of, values_of
 from greenload.stages.policies import Magnitudes, Policy, magnitudes
 from greenload.stages.primitives import SUM_BITS, Part, Primitive, WeightedSum, params_of
@@ -120,12 +120,7 @@ class AugMix(Policy):
                 reach = f"from {least}" + (f" to {most}" if most else "") + (", or -1 to draw it" if also else "")
                 raise PipelineError(f"AugMix: {name} must be a whole number {reach}, not {given!r}")
             object.__setattr__(self, name, value)
-        alpha = scalars.number(self.alpha)
-        if alpha is None or not ALPHAS[0] <= alpha <= ALPHAS[1]:
-            raise PipelineError(
-                f"AugMix: alpha must be a number from {ALPHAS[0]:g} to {ALPHAS[1]:g}, not {self.alpha!r}"
-            )
-        object.__setattr__(self, "alpha", alpha)
+        object.__setattr__(self, "alpha", alpha_of("AugMix", self.alpha))
         object.__setattr__(self, "all_ops", flag("AugMix", "all_ops", self.all_ops))
 
     @property

@@ -1,6 +1,7 @@
 // A segment's steps, checked, and what running them needs.
 #pragma once
 #include <atomic>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "forms.h"
 #include "image.h"
 #include "resize.h"
+#include "weighted_sum.h"
 
 namespace greenload {
 
@@ -36,6 +38,8 @@ struct Scratch {
   Resizer resizer;
   Blur blur;
   Buffer between[2], pixel, tables;
+  std::deque<Buffer> kept;  // what GL_SUM sums
+  std::vector<Term> terms;
 };
 
 // Things that threads take for a while, as many as were in use at a time. The lock is only tried: a process that was
