@@ -137,7 +137,8 @@ void extend(Program& program, Shape& shape, Random& random) {
       return;
     case 11:
       if (shape.dtype == GL_UINT8) {
-        add(program, GL_SHARPEN, shape, {random() % 2 ? static_cast<double>(random() % 20) / 10 : std::fabs(real()) * 1e4});
+        add(program, GL_SHARPEN, shape,
+            {random() % 2 ? static_cast<double>(random() % 20) / 10 : std::fabs(real()) * 1e4});
       }
       return;
     case 12:

@@ -135,7 +135,7 @@ def test_sharpening_is_the_references(channels: int) -> None:
     assert np.array_equal(out, image) and program.counters()[0].images == 0
 
 
-def test_a_part_of_an_image_is_sharpened_and_warped_as_an_image_of_its_own() -> None:
+def test_a_part_of_an_image_is_worked_on_as_an_image_of_its_own() -> None:
     image = pixels(60, 80, "noise")
     crop, row = KernelStep(Op.CROP, column=0), (7, 9, 41, 53)
     part = np.ascontiguousarray(image[7:48, 9:62])
@@ -144,6 +144,7 @@ def test_a_part_of_an_image_is_sharpened_and_warped_as_an_image_of_its_own() -> 
         (Op.SHARPEN, [1.7], reference.sharpen(part, 1.7)),
         (Op.WARP, matrix.ravel(), reference.warp(part, matrix, 7.0)),
         (Op.EQUALIZE, [1.0], reference.equalize(part)),
+        (Op.AUTOCONTRAST, [1.0], reference.autocontrast(part)),
         (Op.CONTRAST, [1.7], reference.contrast(part, 1.7)),
     ):
         out = np.empty_like(part)
@@ -212,7 +213,8 @@ def test_contrast_is_of_rgb_and_all_of_them_of_uint8() -> None:
 
 @pytest.mark.slow
 def test_they_give_the_same_bits_with_avx2_and_without() -> None:
-    simd.check_same_bits("""
+    simd.check_same_bits(
+        """
 for index in range(200):
     height, width = (int(n) for n in random.integers(1, 90, 2))
     channels = int(random.choice([1, 3, 3, 4]))
@@ -231,4 +233,6 @@ for index in range(200):
     out = np.empty_like(image)
     assert not Program(steps, len(row)).run([image], np.array([row]), [out])
     digest.update(out.tobytes())
-""")
+""",
+        kinds=("", "avx2", "scalar"),
+    )

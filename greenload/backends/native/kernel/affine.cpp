@@ -3,6 +3,7 @@
 #include "color.h"
 #include "color_avx2.h"
 #include "failure.h"
+#include "look_up.h"
 #include "values.h"
 
 namespace greenload {
@@ -17,7 +18,12 @@ bool is_byte(int32_t dtype) { return dtype == GL_UINT8 || dtype == GL_INT8; }
 template <class T>
 void look_up_row(const uint8_t* from, T* to, int64_t values, const T* entries, int tables) {
   if (tables == 1) {
-    for (int64_t i = 0; i < values; i++) {
+    int64_t i = 0;
+    for (; i + 4 <= values; i += 4) {
+      const T a = entries[from[i]], b = entries[from[i + 1]], c = entries[from[i + 2]], d = entries[from[i + 3]];
+      to[i] = a, to[i + 1] = b, to[i + 2] = c, to[i + 3] = d;
+    }
+    for (; i < values; i++) {
       to[i] = entries[from[i]];
     }
   } else if (tables == 3) {
@@ -71,14 +77,14 @@ void convert(const Image& in, const Image& out, const std::vector<double>& scale
 }  // namespace
 
 void look_up(const Image& in, const uint8_t* tables, int count, const Image& out) {
-  if (in.stride == in.row_bytes() && out.stride == in.stride) {  // no gaps: as one row
-    const int64_t values = in.height * in.row_values();
-    const int64_t done = look_up_avx2(in.data, out.data, values, tables, count);
-    return look_up_row(in.data + done, out.data + done, values - done, tables, count);
-  }
-  for (int64_t y = 0; y < in.height; y++) {
-    const int64_t done = look_up_avx2(in.row(y), out.row(y), in.row_values(), tables, count);
-    look_up_row(in.row(y) + done, out.row(y) + done, in.row_values() - done, tables, count);
+  const bool dense = in.stride == in.row_bytes() && out.stride == in.stride;  // as one row
+  const int64_t rows = dense ? 1 : in.height, values = dense ? in.height * in.row_values() : in.row_values();
+  for (int64_t y = 0; y < rows; y++) {
+    const uint8_t* from = in.row(y);
+    uint8_t* to = out.row(y);
+    int64_t done = look_up_avx512(from, to, values, tables, count);
+    done += done ? 0 : look_up_avx2(from, to, values, tables, count);
+    look_up_row(from + done, to + done, values - done, tables, count);
   }
 }
 

@@ -11,7 +11,4 @@ int64_t recolor_avx2(const uint8_t* in, uint8_t* out, int64_t pixels, const floa
 // Values · scale + offset, in float32. `scales` and `offsets` repeat after a multiple of 24 values.
 int64_t scale_avx2(const uint8_t* in, float* out, int64_t values, const float* scales, const float* offsets);
 
-// tables[value], or where `count` is 3 tables[c][value] of RGB: tables of 256 levels. May work in place.
-int64_t look_up_avx2(const uint8_t* in, uint8_t* out, int64_t values, const uint8_t* tables, int count);
-
 }  // namespace greenload

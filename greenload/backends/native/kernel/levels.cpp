@@ -31,8 +31,8 @@ void find_range(const Image& image, uint8_t* low, uint8_t* high) {
   const int channels = image.channels;
   std::memset(low, 255, channels);
   std::memset(high, 0, channels);
+  Sixteen least[3] = {~Sixteen{}, ~Sixteen{}, ~Sixteen{}}, most[3] = {};
   by_rows(image, [&](const uint8_t* values, int64_t count) {
-    Sixteen least[3] = {~Sixteen{}, ~Sixteen{}, ~Sixteen{}}, most[3] = {};
     int64_t i = 0;
     for (; kRepeat % channels == 0 && i + kRepeat <= count; i += kRepeat) {
       for (int k = 0; k < 3; k++) {
@@ -42,15 +42,15 @@ void find_range(const Image& image, uint8_t* low, uint8_t* high) {
         most[k] = levels > most[k] ? levels : most[k];
       }
     }
-    for (int k = 0; i && k < kRepeat; k++) {
-      low[k % channels] = std::min(low[k % channels], least[k / 16][k % 16]);
-      high[k % channels] = std::max(high[k % channels], most[k / 16][k % 16]);
-    }
     for (int c = 0; i < count; i++, c = c + 1 < channels ? c + 1 : 0) {
       low[c] = std::min(low[c], values[i]);
       high[c] = std::max(high[c], values[i]);
     }
   });
+  for (int k = 0; kRepeat % channels == 0 && k < kRepeat; k++) {
+    low[k % channels] = std::min(low[k % channels], least[k / 16][k % 16]);
+    high[k % channels] = std::max(high[k % channels], most[k / 16][k % 16]);
+  }
 }
 
 // The sum of each of 3 channels.
@@ -80,21 +80,23 @@ void sum_channels(const Image& image, int64_t* sums) {
 // How often each level is there in each of kChannels. Neighbours are often alike, and to count the same level again
 // must wait until it has been written: so each of four pixels has counts of its own.
 template <int kChannels>
-void count_pixels(const uint8_t* values, int64_t count, uint32_t* counts) {
-  constexpr int kSets = 4;
+void count_pixels(const Image& image, uint32_t* counts) {
+  constexpr int kSets = 4, kPixels = kSets * kChannels;
   uint32_t sets[kSets - 1][kChannels * kLevels] = {};
   uint32_t* const set[kSets] = {counts, sets[0], sets[1], sets[2]};
-  int64_t i = 0;
-  for (; i + kSets * kChannels <= count; i += kSets * kChannels) {
-    for (int s = 0; s < kSets; s++) {
-      for (int c = 0; c < kChannels; c++) {
-        set[s][c * kLevels + values[i + s * kChannels + c]]++;
+  by_rows(image, [&](const uint8_t* values, int64_t count) {
+    int64_t i = 0;
+    for (; i + kPixels <= count; i += kPixels) {
+      for (int s = 0; s < kSets; s++) {
+        for (int c = 0; c < kChannels; c++) {
+          set[s][c * kLevels + values[i + s * kChannels + c]]++;
+        }
       }
     }
-  }
-  for (int c = 0; i < count; i++, c = c + 1 < kChannels ? c + 1 : 0) {
-    counts[c * kLevels + values[i]]++;
-  }
+    for (int c = 0; i < count; i++, c = c + 1 < kChannels ? c + 1 : 0) {
+      counts[c * kLevels + values[i]]++;
+    }
+  });
   for (int k = 0; k < kChannels * kLevels; k++) {
     counts[k] += sets[0][k] + sets[1][k] + sets[2][k];
   }
@@ -102,11 +104,11 @@ void count_pixels(const uint8_t* values, int64_t count, uint32_t* counts) {
 
 void count_levels(const Image& image, uint32_t* counts) {
   std::fill_n(counts, static_cast<size_t>(image.channels) * kLevels, 0);
+  switch (image.channels) {
+    case 1: return count_pixels<1>(image, counts);
+    case 3: return count_pixels<3>(image, counts);
+  }
   by_rows(image, [&](const uint8_t* values, int64_t count) {
-    switch (image.channels) {
-      case 1: return count_pixels<1>(values, count, counts);
-      case 3: return count_pixels<3>(values, count, counts);
-    }
     for (int64_t i = 0; i < count; i += image.channels) {
       for (int c = 0; c < image.channels; c++) {
         counts[c * kLevels + values[i + c]]++;

@@ -207,12 +207,19 @@ struct Axis {
   bool is_whole() const { return start % kOne == 0; }
 };
 
+// Of places that are all multiples of 2⁻⁷ float32 has every product and sum to the last bit.
+bool is_multiple(double value) { return value * 128.0 == std::floor(value * 128.0); }
+
 // RGB levels, in lines of up to kLineColumns. Of a line some pixels lie outside, some between four of the image: these
 // have loops of their own.
 class RgbWarp {
  public:
   RgbWarp(const Image& in, const double* matrix, double fill)
-      : in_(in), m_(matrix), fill_(fill), x_step_(fixed(matrix[0])), y_step_(fixed(matrix[3])) {}
+      : in_(in), m_(matrix), fill_(fill), x_step_(fixed(matrix[0])), y_step_(fixed(matrix[3])) {
+    for (int k : {0, 2, 3, 5}) {
+      exact_ = exact_ && is_multiple(matrix[k]);
+    }
+  }
 
   void line(int64_t row, int64_t first, int64_t count, uint8_t* out) const {
     const Place place = place_of(m_, first, row);
@@ -233,7 +240,9 @@ class RgbWarp {
     warp_line(line, between.begin, quick.begin, out, unsure);
     const int64_t done = warp_avx2(line, quick.begin, quick.end, out, unsure);
     warp_line(line, done, between.end, out, unsure);
-    again(row, first, unsure, out);
+    if (!(exact_ && is_multiple(m_[1] * (row + 0.5)) && is_multiple(m_[4] * (row + 0.5)))) {
+      again(row, first, unsure, out);
+    }
     one_by_one(row, first, between.end, touched.end, out);
     outside(touched.end, count, out);
   }
@@ -277,6 +286,7 @@ class RgbWarp {
   const double* m_;
   double fill_;
   int64_t x_step_, y_step_;
+  bool exact_ = true;  // what the columns add to a line's places
 };
 
 // Whether all terms of places are of a size that fixed point can have.
