@@ -358,7 +358,7 @@ def test_images_that_do_not_fit_are_refused(stage: Stage, images: np.ndarray[Any
 
 def test_ready_lists_are_stages() -> None:
     lists = [strategies.standard, strategies.randaugment, strategies.trivial, strategies.autoaugment]
-    for make in (*lists, strategies.three_augment):
+    for make in (*lists, strategies.augmix, strategies.three_augment):
         stages = make(64)
         assert stages[:2] == strategies.standard(64) and all(isinstance(stage, Stage) for stage in stages)
     (mixed,) = strategies.mixes(10)

@@ -28,6 +28,7 @@ from greenload.specs import DTYPES as KINDS_OF_NUMBERS
 from greenload.specs import ImageSpec
 from greenload.stages import (
     Apply,
+    AugMix,
     Batch,
     CenterCrop,
     ColorJitter,
@@ -170,6 +171,13 @@ DRIVEN: tuple[tuple[Stage, ...], ...] = (
     (Batch(IMAGES), RandomChoice([BRIGHTNESS, CONTRAST, POSTERIZE, SOLARIZE, SHARPEN]), RandomAdjustSharpness(3)),
 )
 """Each image by a number of its own, as in policies."""
+AUGMIX: tuple[tuple[Stage, ...], ...] = (
+    (AugMix(10, chain_depth=1),),
+    (AugMix(6, 5, 1, 0.3, all_ops=False, fill=9),),
+    (RandomHorizontalFlip(), RandomApply(AugMix(chain_depth=1)), RandomInvert()),
+    (AugMix(10, 1, 1), AugMix(10, 2, 1)),
+)
+"""Operations one behind another enlarge what the first left: so one a chain; others are in ``test_augmix.py``."""
 SMALL = ("int8", "float16", "bfloat16")
 DTYPES: tuple[tuple[Stage, ...], ...] = (
     (ToDtype("int8", scale=True),),
@@ -337,7 +345,7 @@ def cases() -> tuple[Case, ...]:
         for turn, (height, width) in enumerate(SIZES if stages in (*GEOMETRY, *VALUES) else FEW):
             kind = ("noise", "photo", "steps")[(place + turn) % 3]
             found += [Case(height, width, dtype, stages, kind) for dtype in ("uint8", "float32")]
-    for place, stages in enumerate((*LEVEL_MAPS, *DRIVEN)):
+    for place, stages in enumerate((*LEVEL_MAPS, *DRIVEN, *AUGMIX)):
         kinds = (("noise", "photo", "steps")[(place + turn) % 3] for turn in range(len(FEW)))
         found += [Case(*size, "uint8", stages, kind) for size, kind in zip(FEW, kinds, strict=True)]
     for stages in (*CHOICES, *MIXES, *CONVERSIONS, *CALLS):
@@ -445,12 +453,15 @@ def _behind(so_far: Errors, backend: str, primitive: p.Primitive, spec: ImageSpe
     """Errors after a primitive, of images that had some before."""
     if isinstance(primitive, p.Choice):
         ends = [so_far]
+        weighed = isinstance(primitive, p.WeightedSum)
         for parts in primitive.alternatives:
-            own = ends[-1] if primitive.turns > 1 else so_far
+            own = ends[-1] if primitive.turns > 1 and not weighed else so_far
             for part in parts:
                 own = _behind(own, backend, part.primitive, part.spec_in)
             ends.append(own)
-        return tuple(map(max, *ends))  # type: ignore[return-value]  # of three each
+        worst, mean, rim = map(max, *ends)
+        # Rounding may carry any term's difference into the sum.
+        return worst, sum(mean for _, mean, _ in ends) if weighed else mean, rim
     worst, mean, rim = so_far
     own = TABLES[backend].tolerance(primitive, spec)
     assert own is not None, f"{backend} doesn't support {primitive} on {spec}"

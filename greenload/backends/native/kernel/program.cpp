@@ -131,15 +131,9 @@ bool Step::in_place() const {
 
 void Scratch::trim() {
   release_above(kTrimmed, {&between[0], &between[1], &tables});
-  size_t sum = 0;
-  for (const Buffer& buffer : kept) {
-    sum += buffer.size();
-  }
-  if (sum > kTrimmed) {
-    kept.clear();
-  }
   decoder.trim(kTrimmed);
   resizer.trim(kTrimmed);
+  sum.trim(kTrimmed);
   blur.trim(kTrimmed);
 }
 

@@ -1,7 +1,6 @@
 // A segment's steps, checked, and what running them needs.
 #pragma once
 #include <atomic>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -38,8 +37,7 @@ struct Scratch {
   Resizer resizer;
   Blur blur;
   Buffer between[2], pixel, tables;
-  std::deque<Buffer> kept;  // what GL_SUM sums
-  std::vector<Term> terms;
+  WeightedSum sum;
 };
 
 // Things that threads take for a while, as many as were in use at a time. The lock is only tried: a process that was

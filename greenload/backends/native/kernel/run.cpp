@@ -60,7 +60,9 @@ class Run {
         tally_(*worker.tally),
         params_(params),
         out_(out),
-        out_bytes_(out_bytes) {}
+        out_bytes_(out_bytes) {
+    scratch_.sum.begin();
+  }
 
   void go(const void* input, const int64_t* size) {
     size_t first = 0;
@@ -238,8 +240,8 @@ class Run {
       case GL_SHARPEN: sharpen(k); break;
       case GL_AFFINE: affine(k); break;
       case GL_MIX: mix(k); break;
-      case GL_FORK: fork(); break;
-      case GL_ADD: add(k); break;
+      case GL_FORK: scratch_.sum.fork(image_, scratch_.between[second_]); break;
+      case GL_ADD: scratch_.sum.add(image_, params(k)[0], scratch_.between[second_]); break;
       case GL_SUM: sum(k); break;
     }
     return k;
@@ -417,47 +419,9 @@ class Run {
     replace(k, [&](uint8_t* to) { greenload::mix(image_, other, params(k)[1], box, to); });
   }
 
-  // What was made last stays as it is until the whole image is done.
-  void keep() {
-    if (kept_ == scratch_.kept.size()) {
-      scratch_.kept.emplace_back();
-    }
-    scratch_.between[second_].swap(scratch_.kept[kept_++]);
-  }
-
-  void fork() {
-    keep();
-    image_.writable = false;
-    forked_ = image_;
-    forked_weight_ = 0;
-    scratch_.terms.clear();
-  }
-
-  void add(size_t k) {
-    if (image_.height != forked_.height || image_.width != forked_.width || image_.channels != forked_.channels) {
-      fail(GL_BAD_CALL, "a sum of images of %lld × %lld and %lld × %lld pixels", static_cast<long long>(forked_.height),
-           static_cast<long long>(forked_.width), static_cast<long long>(image_.height),
-           static_cast<long long>(image_.width));
-    }
-    const int weight = sum_weight(params(k)[0]);
-    if (image_.data == forked_.data && image_.stride == forked_.stride) {  // no step of the chain changed it
-      forked_weight_ += weight;
-    } else {
-      scratch_.terms.push_back({image_, weight});
-      keep();
-    }
-    image_ = forked_;
-  }
-
   void sum(size_t k) {
-    const int weight = sum_weight(params(k)[0]) + forked_weight_;
-    image_ = forked_;
-    if (weight) {
-      scratch_.terms.push_back({forked_, weight});
-    }
-    check_weights(scratch_.terms);
-    if (weight != 1 << kSumBits) {
-      replace(k, [&](uint8_t* to) { weighted_sum(scratch_.terms, to); });
+    if (scratch_.sum.end(image_, params(k)[0])) {
+      replace(k, [&](uint8_t* to) { scratch_.sum.write(to); });
     }
   }
 
@@ -494,9 +458,6 @@ class Run {
   uint8_t* out_;
   int64_t out_bytes_;
   Image image_;
-  Image forked_;           // as it was at GL_FORK
-  int forked_weight_ = 0;  // of chains that left it as it was
-  size_t kept_ = 0;        // buffers of the scratch that are kept
   bool second_ = false;    // which scratch buffer the last result is in
   bool mirrored_ = false;  // the next resize has to
   Window source_ = {};     // for the next resize: how large its image is as a whole, and where what was decoded begins

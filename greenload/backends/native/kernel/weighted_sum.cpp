@@ -13,29 +13,100 @@ namespace greenload {
 
 namespace {
 
-// Rows `y` from value `i` on.
-void sum_row(const std::vector<Term>& terms, int64_t y, int64_t i, int64_t values, uint8_t* out) {
-  for (; i < values; i++) {
+int whole_weight(double weight) {
+  const double whole = weight * (1 << kSumBits);
+  if (!(weight >= 0.0 && weight <= 1.0) || whole != std::floor(whole)) {
+    fail(GL_BAD_CALL, "%g is no weight from 0 to 1 of %d bits", weight, kSumBits);
+  }
+  return static_cast<int>(whole);
+}
+
+}  // namespace
+
+void WeightedSum::fork(Image& image, Buffer& memory) {
+  keep(memory);
+  image.writable = false;
+  forked_ = image;
+  weight_ = 0;
+  terms_.clear();
+}
+
+void WeightedSum::add(Image& image, double weight, Buffer& memory) {
+  if (image.height != forked_.height || image.width != forked_.width || image.channels != forked_.channels) {
+    fail(GL_BAD_CALL, "a sum of images of %lld × %lld and %lld × %lld pixels", static_cast<long long>(forked_.height),
+         static_cast<long long>(forked_.width), static_cast<long long>(image.height),
+         static_cast<long long>(image.width));
+  }
+  if (image.data == forked_.data && image.stride == forked_.stride) {  // no step of the chain changed it
+    weight_ += whole_weight(weight);
+  } else {
+    terms_.push_back({image, whole_weight(weight)});
+    keep(memory);
+  }
+  image = forked_;
+}
+
+bool WeightedSum::end(Image& image, double weight) {
+  int64_t all = weight_ += whole_weight(weight);
+  for (const Term& term : terms_) {
+    all += term.weight;
+  }
+  if (all != 1 << kSumBits) {
+    fail(GL_BAD_CALL, "weights of a sum that are %g together", std::ldexp(static_cast<double>(all), -kSumBits));
+  }
+  image = forked_;
+  if (weight_) {
+    terms_.push_back({forked_, static_cast<int>(weight_)});
+  }
+  return weight_ != 1 << kSumBits;
+}
+
+void WeightedSum::write(uint8_t* out) const {
+  for (int64_t y = 0; y < forked_.height; y++, out += forked_.row_values()) {
+    sum_row(y, uses_avx2() ? sum_row_avx2(y, out) : 0, out);
+  }
+}
+
+void WeightedSum::keep(Buffer& memory) {
+  if (kept_ == memory_.size()) {
+    memory_.emplace_back();
+  }
+  memory.swap(memory_[kept_++]);
+}
+
+void WeightedSum::trim(size_t limit) {
+  size_t sum = 0;
+  for (const Buffer& buffer : memory_) {
+    sum += buffer.size();
+  }
+  if (sum > limit) {
+    memory_.clear();
+  }
+}
+
+// From value `i` on.
+void WeightedSum::sum_row(int64_t y, int64_t i, uint8_t* out) const {
+  for (; i < forked_.row_values(); i++) {
     int sum = 1 << (kSumBits - 1);
-    for (const Term& term : terms) {
+    for (const Term& term : terms_) {
       sum += term.image.row(y)[i] * term.weight;
     }
     out[i] = static_cast<uint8_t>(sum >> kSumBits);
   }
 }
 
-#if defined(__x86_64__)
 // Returns how many values are done.
-__attribute__((target("avx2"))) int64_t sum_row_avx2(const std::vector<Term>& terms, int64_t y, int64_t values,
-                                                     uint8_t* out) {
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) int64_t WeightedSum::sum_row_avx2(int64_t y, uint8_t* out) const {
   const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const int64_t values = forked_.row_values();
   int64_t i = 0;
   for (; i + 32 <= values; i += 32) {
     __m256i sums[4];
     for (__m256i& sum : sums) {
       sum = _mm256_set1_epi32(1 << (kSumBits - 1));
     }
-    for (const Term& term : terms) {
+    for (const Term& term : terms_) {
       const uint8_t* from = term.image.row(y) + i;
       const __m256i weight = _mm256_set1_epi32(term.weight);
       for (int k = 0; k < 4; k++) {
@@ -53,36 +124,7 @@ __attribute__((target("avx2"))) int64_t sum_row_avx2(const std::vector<Term>& te
   return i;
 }
 #else
-int64_t sum_row_avx2(const std::vector<Term>&, int64_t, int64_t, uint8_t*) { return 0; }
+int64_t WeightedSum::sum_row_avx2(int64_t, uint8_t*) const { return 0; }
 #endif
-
-}  // namespace
-
-int sum_weight(double weight) {
-  const double whole = weight * (1 << kSumBits);
-  if (!(weight >= 0.0 && weight <= 1.0) || whole != std::floor(whole)) {
-    fail(GL_BAD_CALL, "%g is no weight from 0 to 1 of %d bits", weight, kSumBits);
-  }
-  return static_cast<int>(whole);
-}
-
-void check_weights(const std::vector<Term>& terms) {
-  int64_t sum = 0;
-  for (const Term& term : terms) {
-    sum += term.weight;
-  }
-  if (sum != 1 << kSumBits) {
-    fail(GL_BAD_CALL, "weights of a sum that are %g together", std::ldexp(static_cast<double>(sum), -kSumBits));
-  }
-}
-
-void weighted_sum(const std::vector<Term>& terms, uint8_t* out) {
-  const Image& first = terms[0].image;
-  const int64_t values = first.row_values();
-  for (int64_t y = 0; y < first.height; y++, out += values) {
-    const int64_t done = uses_avx2() ? sum_row_avx2(terms, y, values, out) : 0;
-    sum_row(terms, y, done, values, out);
-  }
-}
 
 }  // namespace greenload
