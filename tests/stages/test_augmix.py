@@ -145,8 +145,9 @@ def test_weights_are_those_of_beta_and_dirichlet(alpha: float, width: int) -> No
     assert np.cov(shares[:, 0], shares[:, -1])[0, 1] == pytest.approx(covariance, abs=0.005)
 
 
+@pytest.mark.slow
 @given(uniform=st.lists(st.sampled_from([0.0, 2.0**-53, 0.25, 0.5, 1.0 - 2.0**-53]), min_size=4, max_size=4))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_weights_sum_to_one_to_the_bit(uniform: list[float]) -> None:
     for stage in (AugMix(), AugMix(mixture_width=7, alpha=0.01), AugMix(mixture_width=1, alpha=900)):
         uniforms = np.resize(np.array(uniform), (1, stage.draws))
@@ -159,6 +160,7 @@ def test_weights_sum_to_one_to_the_bit(uniform: list[float]) -> None:
         ]
 
 
+@pytest.mark.slow
 def test_the_mixture_is_the_weighted_sum_of_chains_on_the_image() -> None:
     stage = AugMix(10)
     image = suite.pixels(48, 64, "photo")
@@ -217,7 +219,7 @@ def photograph(height: int, width: int) -> Pixels:
 def test_severity_grows(sides: tuple[int, int]) -> None:
     """How far values move in the mean over the same draws; operations that have no magnitude move them at any."""
     image = photograph(*sides)
-    uniforms = grid(AugMix(), 60)
+    uniforms = grid(AugMix(), 30)
     away = []
     for severity in range(1, 11):
         stage = AugMix(severity)
@@ -263,17 +265,19 @@ def batch(stages: tuple[Stage, ...], count: int = 24, kind: str = "photo") -> tu
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [AugMix(), AugMix(10), AugMix(4, 5, 4, 0.5, all_ops=False, fill=77)], ids=str)
 def test_long_chains_stay_near_the_reference(backend: str, stage: AugMix) -> None:
-    """What an operation leaves a level off, the next ones may enlarge, as histograms do; only few values are."""
-    pipeline, images = batch((stage,), 64)
+    """What an operation leaves a level off, the next ones may enlarge, as histograms do; only few values are. The
+    kernel's operations rarely leave any."""
+    pipeline, images = batch((stage,))
     records = suite.records_of(pipeline, images)
     found, expected = suite.run(backend, pipeline, records), suite.reference(pipeline, images, records.numbers)
     away = np.abs(found.astype(int) - expected)
-    assert (away > 0).mean() < {"native": 2e-3, "tf": 2e-2}[backend], (away > 0).mean()
+    assert (away > 0).mean() < {"native": 1e-4, "tf": 2e-2}[backend], (away > 0).mean()
     assert np.quantile(away, 0.9999) <= 2
     exact = (away == 0).all((1, 2, 3)).mean()
-    assert exact > {"native": 0.5, "tf": 0.1}[backend], exact
+    assert exact > {"native": 0.8, "tf": 0.15}[backend], exact
 
 
+@pytest.mark.slow
 def test_load_gives_the_same_pixels(backend: str) -> None:
     pipeline, images = batch((gl.RandomHorizontalFlip(), AugMix(chain_depth=1), gl.Batch(8)))
     found = np.concatenate([images.numpy() for images, *_ in gl.load(pipeline, backend=backend, epochs=1)])
