@@ -11,7 +11,7 @@ from typing import Any
 
 from greenload.array_ops import Array, Ops
 from greenload.backends import orientation, tolerances
-from greenload.backends.base import ENCODED, FILTERED, TableRow, Tolerance
+from greenload.backends.base import ENCODED, EXACT, FILTERED, TableRow, Tolerance
 from greenload.backends.native.library import Flag, KernelStep, Op
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import Params
@@ -226,8 +226,6 @@ _RESIZED = Tolerance(1.0, 0.35)
 _NARROW_PX = 10
 _RESIZED_NARROW = Tolerance(1.0, 1.0)
 _BLURRED = Tolerance(1.0, 0.4)
-# Sums in double precision: no difference was seen, but a tie may be one.
-_WARPED = Tolerance(1.0, 1e-3)
 # float32 sums: up to 2e-3 of an image's values were seen on the other side of a half, 1.4e-2 in one of a few hundred.
 _RECOLORED = Tolerance(1.0, 0.02)
 # All of them sum floats in double precision: the most seen was the rounding of the result.
@@ -254,7 +252,7 @@ ROWS = (
     TableRow(p.Erase, Lowering(_erase_steps, _of("erase")), DTYPES),
     TableRow(p.Mix, Lowering(_mix_steps, _mix_params), DTYPES, tolerance=tolerances.MIXED),
     TableRow(p.Resize, Lowering(_resize_steps, _size_params, _size), FILTERED, tolerance=_resized),
-    TableRow(p.Warp, Lowering(_warp_steps, _warp_params), FILTERED, tolerance=_filtered(_WARPED)),
+    TableRow(p.Warp, Lowering(_warp_steps, _warp_params), FILTERED, tolerance=_filtered(EXACT)),
     TableRow(p.Blur, Lowering(_blur_steps, _scalar("sigma")), FILTERED, tolerance=_filtered(_BLURRED)),
     TableRow(p.Color, Lowering(_color_steps, _color_params), FILTERED, tolerance=_filtered(_RECOLORED)),
     TableRow(p.LookUp, Lowering(_look_up_steps, _scalar("apply")), ("uint8",)),

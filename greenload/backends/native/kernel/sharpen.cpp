@@ -34,7 +34,7 @@ uint8_t sharpened(const Line& line, int64_t i, double factor) {
 
 constexpr double kMostFactor = 0x1p20;  // with which no sum leaves the range of int32
 
-// 8 values in float32, rounded half up. Bits of `unsure` are set where float64 may round to the other side.
+// 8 values in float32, rounded half up; `unsure` isn't 0 where float64 may round to the other side.
 AVX2 inline __m256i eight(__m256i values, __m256i sums, __m256 factor, __m256 rest, __m256 sure, int* unsure) {
   const __m256 half = _mm256_set1_ps(0.5f);
   const __m256 whole =
@@ -44,6 +44,23 @@ AVX2 inline __m256i eight(__m256i values, __m256i sums, __m256 factor, __m256 re
   const __m256 distance = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), place);
   *unsure = _mm256_movemask_ps(_mm256_cmp_ps(distance, sure, _CMP_GE_OQ));
   return _mm256_cvttps_epi32(rounded);
+}
+
+// 16 values in float64.
+AVX2 __m256i sixteen_exactly(__m256i values, __m256i sums, double factor) {
+  const __m256d f = _mm256_set1_pd(factor), rest = _mm256_set1_pd(1.0 - factor);
+  const __m256d thirteen = _mm256_set1_pd(13.0), half = _mm256_set1_pd(0.5);
+  auto four = [&](__m128i value, __m128i sum) AVX2 {
+    const __m256d own = _mm256_mul_pd(_mm256_cvtepi32_pd(_mm_cvtepi16_epi32(value)), f);
+    const __m256d around = _mm256_div_pd(_mm256_cvtepi32_pd(_mm_cvtepi16_epi32(sum)), thirteen);
+    return _mm256_cvttpd_epi32(_mm256_add_pd(_mm256_add_pd(own, _mm256_mul_pd(around, rest)), half));
+  };
+  auto eight = [&](__m128i value, __m128i sum) AVX2 {
+    return _mm_packs_epi32(four(value, sum), four(_mm_srli_si128(value, 8), _mm_srli_si128(sum, 8)));
+  };
+  return _mm256_inserti128_si256(
+      _mm256_castsi128_si256(eight(_mm256_castsi256_si128(values), _mm256_castsi256_si128(sums))),
+      eight(_mm256_extracti128_si256(values, 1), _mm256_extracti128_si256(sums, 1)), 1);
 }
 
 // Returns how many values from `i` on are done.
@@ -66,13 +83,12 @@ AVX2 int64_t sharpen_avx2(const Line& line, int64_t i, int64_t end, double facto
                               _mm256_cvtepi16_epi32(_mm256_castsi256_si128(sums)), f, g, sure, &unsure);
     const __m256i high = eight(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(values, 1)),
                                _mm256_cvtepi16_epi32(_mm256_extracti128_si256(sums, 1)), f, g, sure, &more);
-    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
+    if (unsure | more) {
+      words = sixteen_exactly(values, sums, factor);
+    }
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i),
                      _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
-    for (unsigned rest = static_cast<unsigned>(unsure | more << 8); rest; rest &= rest - 1) {
-      const int64_t k = i + __builtin_ctz(rest);
-      out[k] = sharpened(line, k, factor);
-    }
   }
   return i - first;
 }

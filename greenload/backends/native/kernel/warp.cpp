@@ -159,7 +159,7 @@ void warp_line(const WarpLine& line, int64_t begin, int64_t end, uint8_t* out, U
     const float right_share = share_of(x), bottom_share = share_of(y);
     const Four a = levels(above), b = levels_behind(above), c = levels(below), d = levels_behind(below);
     const Four upper = a + (b - a) * right_share, lower = c + (d - c) * right_share;
-    if (!store(upper + (lower - upper) * bottom_share + 0.5f, out + 3 * i)) {
+    if (!store(upper + (lower - upper) * bottom_share + 0.5f, out + 3 * i) && !line.exact) {
       unsure.columns[unsure.count++] = static_cast<int>(i);
     }
   }
@@ -235,14 +235,17 @@ class RgbWarp {
     const Span quick = x.within(between, 0, width - 2 * kOne);  // where 8 bytes of both rows may be read
     outside(0, touched.begin, out);
     one_by_one(row, first, touched.begin, between.begin, out);
-    const WarpLine line = {in_.data, in_.stride, between_rows ? in_.stride : 0, x.start, y.start, x.step, y.step};
+    const double middle = row + 0.5;
+    const WarpLine::Terms across = {m_[0], m_[1] * middle, m_[2]}, down = {m_[3], m_[4] * middle, m_[5]};
+    const bool exact = exact_ && is_multiple(across.row) && is_multiple(down.row);
+    const WarpLine line = {
+        in_.data,    in_.stride, between_rows ? in_.stride : 0, x.start, y.start, x.step, y.step, across, down,
+        first + 0.5, exact};
     Unsure unsure;
     warp_line(line, between.begin, quick.begin, out, unsure);
     const int64_t done = warp_avx2(line, quick.begin, quick.end, out, unsure);
     warp_line(line, done, between.end, out, unsure);
-    if (!(exact_ && is_multiple(m_[1] * (row + 0.5)) && is_multiple(m_[4] * (row + 0.5)))) {
-      again(row, first, unsure, out);
-    }
+    again(row, first, unsure, out);
     one_by_one(row, first, between.end, touched.end, out);
     outside(touched.end, count, out);
   }

@@ -15,9 +15,15 @@ struct WarpLine {
   ptrdiff_t below;        // bytes from the upper row of a pixel's four to the lower: 0 where all places are on rows
   int64_t x, y;           // where the first pixel's centre lies, counted from the centre of the image's first
   int64_t x_step, y_step;
+  // The same in float64: of a pixel `step` · (`middle` + its column) + `row` + `shift` − ½ on each axis.
+  struct Terms {
+    double step, row, shift;
+  } across, down;
+  double middle;
+  bool exact;  // float32 has every product and sum to the last bit
 };
 
-// Of a line the columns whose levels aren't sure.
+// Of a line the columns whose levels aren't sure, and that must be done again.
 struct Unsure {
   int count = 0;
   int columns[kLineColumns];

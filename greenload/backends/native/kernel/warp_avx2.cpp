@@ -13,8 +13,7 @@ namespace greenload {
 
 namespace {
 
-// A vector of 8 pixels has them in this order: so two vectors of 4 halve into it.
-constexpr int kOrder[8] = {0, 1, 4, 5, 2, 3, 6, 7};
+// A vector of 8 pixels has them in the order 0 1 4 5 | 2 3 6 7: so two vectors of 4 halve into it.
 
 // The upper and the lower halves of 64-bit numbers of pixels 0 … 3 and 4 … 7.
 AVX2 inline __m256i upper_halves(__m256i first, __m256i second) {
@@ -63,17 +62,93 @@ struct Pair {
     left = lower_halves(first, second);
     right = upper_halves(first, second);
   }
+  template <int kChannel>
+  AVX2 inline __m256i left_levels() const {
+    return _mm256_and_si256(_mm256_srli_epi32(left, 8 * kChannel), _mm256_set1_epi32(255));
+  }
+  template <int kChannel>
+  AVX2 inline __m256i right_levels() const {
+    return kChannel == 0 ? _mm256_srli_epi32(left, 24)
+                         : _mm256_and_si256(_mm256_srli_epi32(right, 8 * (kChannel - 1)), _mm256_set1_epi32(255));
+  }
   // A channel between the two.
   template <int kChannel>
   AVX2 inline __m256 between(__m256 share) const {
-    const __m256i byte = _mm256_set1_epi32(255);
-    const __m256i from = _mm256_and_si256(_mm256_srli_epi32(left, 8 * kChannel), byte);
-    const __m256i to = kChannel == 0 ? _mm256_srli_epi32(left, 24)
-                                     : _mm256_and_si256(_mm256_srli_epi32(right, 8 * (kChannel - 1)), byte);
-    const __m256 a = _mm256_cvtepi32_ps(from), b = _mm256_cvtepi32_ps(to);
+    const __m256 a = _mm256_cvtepi32_ps(left_levels<kChannel>()), b = _mm256_cvtepi32_ps(right_levels<kChannel>());
     return _mm256_add_ps(a, _mm256_mul_ps(_mm256_sub_ps(b, a), share));
   }
 };
+
+// What two neighbours on an axis count of 4 pixels in float64, as the reference has it.
+struct Shares {
+  __m256d first, second, odd;  // the place, less the first neighbour's
+
+  AVX2 inline Shares(const WarpLine::Terms& terms, __m256d middles, __m128i whole) {
+    const __m256d one = _mm256_set1_pd(1.0), neighbour = _mm256_cvtepi32_pd(whole);
+    __m256d place = _mm256_add_pd(_mm256_mul_pd(_mm256_set1_pd(terms.step), middles), _mm256_set1_pd(terms.row));
+    place = _mm256_sub_pd(_mm256_add_pd(place, _mm256_set1_pd(terms.shift)), _mm256_set1_pd(0.5));
+    odd = _mm256_sub_pd(place, neighbour);
+    first = _mm256_sub_pd(one, odd);
+    second = _mm256_sub_pd(one, _mm256_sub_pd(_mm256_add_pd(neighbour, one), place));
+  }
+  // Whether all places lie from the first neighbour on and before the second, or if `still` on the first.
+  AVX2 inline bool fits(bool still) const {
+    const __m256d most = still ? _mm256_set1_pd(0x1p-1074) : _mm256_set1_pd(1.0);
+    const __m256d inside =
+        _mm256_and_pd(_mm256_cmp_pd(odd, _mm256_setzero_pd(), _CMP_GE_OQ), _mm256_cmp_pd(odd, most, _CMP_LT_OQ));
+    return _mm256_movemask_pd(inside) == 15;
+  }
+};
+
+// 4 pixels in float64: one half of vectors of 8.
+struct Exactly {
+  __m256d shares[4];
+  bool fits;
+
+  AVX2 inline Exactly(const WarpLine& line, __m256d middles, __m128i columns, __m128i rows) {
+    const Shares across(line.across, middles, columns), down(line.down, middles, rows);
+    shares[0] = _mm256_mul_pd(across.first, down.first);
+    shares[1] = _mm256_mul_pd(across.second, down.first);
+    shares[2] = _mm256_mul_pd(across.first, down.second);
+    shares[3] = _mm256_mul_pd(across.second, down.second);
+    fits = across.fits(false) && down.fits(line.below == 0);
+  }
+  AVX2 inline __m128i levels(__m128i a, __m128i b, __m128i c, __m128i d) const {
+    __m256d sum = _mm256_mul_pd(shares[0], _mm256_cvtepi32_pd(a));
+    sum = _mm256_add_pd(sum, _mm256_mul_pd(shares[1], _mm256_cvtepi32_pd(b)));
+    sum = _mm256_add_pd(sum, _mm256_mul_pd(shares[2], _mm256_cvtepi32_pd(c)));
+    sum = _mm256_add_pd(sum, _mm256_mul_pd(shares[3], _mm256_cvtepi32_pd(d)));
+    return _mm256_cvttpd_epi32(_mm256_add_pd(sum, _mm256_set1_pd(0.5)));
+  }
+};
+
+template <int kChannel>
+AVX2 inline __m256i levels_exactly(const Pair& above, const Pair& below, const Exactly& first, const Exactly& second) {
+  const __m256i a = above.left_levels<kChannel>(), b = above.right_levels<kChannel>();
+  const __m256i c = below.left_levels<kChannel>(), d = below.right_levels<kChannel>();
+  const __m128i low = first.levels(_mm256_castsi256_si128(a), _mm256_castsi256_si128(b), _mm256_castsi256_si128(c),
+                                   _mm256_castsi256_si128(d));
+  const __m128i high = second.levels(_mm256_extracti128_si256(a, 1), _mm256_extracti128_si256(b, 1),
+                                     _mm256_extracti128_si256(c, 1), _mm256_extracti128_si256(d, 1));
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+}
+
+AVX2 inline __m256i joined(__m256i r, __m256i g, __m256i b) {
+  return _mm256_or_si256(r, _mm256_or_si256(_mm256_slli_epi32(g, 8), _mm256_slli_epi32(b, 16)));
+}
+
+// 8 pixels in float64; false where that has one of them between others than fixed point.
+AVX2 __attribute__((noinline)) bool eight_exactly(const WarpLine& line, int64_t i, __m256i columns, __m256i rows,
+                                                  const Pair& above, const Pair& below, __m256i& rgb) {
+  const __m256d middles = _mm256_set1_pd(line.middle + static_cast<double>(i));
+  const Exactly first(line, _mm256_add_pd(middles, _mm256_setr_pd(0, 1, 4, 5)), _mm256_castsi256_si128(columns),
+                      _mm256_castsi256_si128(rows));
+  const Exactly second(line, _mm256_add_pd(middles, _mm256_setr_pd(2, 3, 6, 7)), _mm256_extracti128_si256(columns, 1),
+                       _mm256_extracti128_si256(rows, 1));
+  rgb = joined(levels_exactly<0>(above, below, first, second), levels_exactly<1>(above, below, first, second),
+               levels_exactly<2>(above, below, first, second));
+  return first.fits && second.fits;
+}
 
 // A channel's levels; lanes of `unsure` that aren't become negative.
 template <int kChannel>
@@ -104,22 +179,24 @@ AVX2 int64_t warp(const WarpLine& line, int64_t begin, int64_t end, uint8_t* out
   Places x(line.x + line.x_step * begin, line.x_step), y(line.y + line.y_step * begin, line.y_step);
   int64_t i = begin;
   for (; i + 8 <= end; i += 8) {
-    const __m256i column = x.whole();
-    const __m256i bytes = _mm256_add_epi32(column, _mm256_add_epi32(column, column));
+    const __m256i columns = x.whole(), rows = y.whole();
+    const __m256i bytes = _mm256_add_epi32(columns, _mm256_add_epi32(columns, columns));
     alignas(32) int32_t at[8];
-    _mm256_store_si256(reinterpret_cast<__m256i*>(at), _mm256_add_epi32(_mm256_mullo_epi32(y.whole(), stride), bytes));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(at), _mm256_add_epi32(_mm256_mullo_epi32(rows, stride), bytes));
     const __m256 right_share = x.share(), bottom_share = y.share();
     const Pair above(pixels, at), below(next, at);
     __m256 odd = _mm256_setzero_ps();
-    __m256i rgb = levels<0>(above, below, right_share, bottom_share, odd);
-    rgb = _mm256_or_si256(rgb, _mm256_slli_epi32(levels<1>(above, below, right_share, bottom_share, odd), 8));
-    rgb = _mm256_or_si256(rgb, _mm256_slli_epi32(levels<2>(above, below, right_share, bottom_share, odd), 16));
+    const __m256i r = levels<0>(above, below, right_share, bottom_share, odd);
+    const __m256i g = levels<1>(above, below, right_share, bottom_share, odd);
+    __m256i rgb = joined(r, g, levels<2>(above, below, right_share, bottom_share, odd));
+    if (_mm256_movemask_ps(odd) && !line.exact && !eight_exactly(line, i, columns, rows, above, below, rgb)) {
+      for (int k = 0; k < 8; k++) {
+        unsure.columns[unsure.count++] = static_cast<int>(i) + k;
+      }
+    }
     rgb = _mm256_shuffle_epi8(_mm256_permute4x64_epi64(rgb, 0xd8), close);
     store12(out + 3 * i, _mm256_castsi256_si128(rgb));
     store12(out + 3 * i + 12, _mm256_extracti128_si256(rgb, 1));
-    for (unsigned lanes = static_cast<unsigned>(_mm256_movemask_ps(odd)); lanes; lanes &= lanes - 1) {
-      unsure.columns[unsure.count++] = static_cast<int>(i) + kOrder[__builtin_ctz(lanes)];
-    }
     x.move_on();
     y.move_on();
   }
