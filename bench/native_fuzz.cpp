@@ -114,7 +114,9 @@ void extend(Program& program, Shape& shape, Random& random) {
       if (!filtered) {
         return;
       }
-      add(program, GL_WARP, shape, {1 + real() / 3, real() / 3, real() * 20, real() / 3, 1 + real() / 3, real() * 20});
+      add(program, random() % 3 ? GL_WARP : GL_PERSPECTIVE, shape,  // a warp reads the first six
+          {1 + real() / 3, real() / 3, real() * 20, real() / 3, 1 + real() / 3, real() * 20, real() / 90, real() / 90,
+           1.0, coin});
       give(program, {real()});
       return;
     case 6:

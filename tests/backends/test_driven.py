@@ -104,7 +104,7 @@ def test_in_pillow_an_image_that_stays_is_passed_on_itself(kind: type[p.Primitiv
     name, _ = level_tables.NUMBERS[kind]
     image = suite.pixels(33, 57, "noise")
     assert row.lowering.build(kind(), UINT8)(image, {name: STAY[kind]}, None) is image
-    assert row.lowering.build(kind(), UINT8)(image, {name: 2}, None) is not image
+    assert row.lowering.build(kind(), UINT8)(image, {name: 2 if kind is p.Posterize else 2.0}, None) is not image
 
 
 def test_in_tensorflow_an_image_that_stays_is_not_worked_on() -> None:
@@ -138,15 +138,15 @@ def test_tables_have_the_same_bits_in_tensorflow() -> None:
     sums = random.integers(0, 255 * 224 * 224, (1000, 3))
 
     @tf.function
-    def tables(factors: Any, sums: Any) -> Any:
-        grey = level_tables.grey(sums, 224.0 * 224.0, TENSORFLOW)
+    def tables(factors: Any, sums: Any, pixels: Any) -> Any:
+        grey = level_tables.grey(sums, pixels, TENSORFLOW)
         return (
             grey,
             level_tables.brightness(factors, TENSORFLOW),
             level_tables.contrast(factors, grey, TENSORFLOW),
         )
 
-    grey, bright, contrasted = tables(tf.constant(factors), tf.constant(sums))
+    grey, bright, contrasted = tables(tf.constant(factors), tf.constant(sums), tf.constant(224.0 * 224.0, tf.float64))
     expected = level_tables.grey(sums, 224.0 * 224.0)
     assert grey.numpy().tobytes() == expected.tobytes()
     assert bright.numpy().tobytes() == level_tables.brightness(factors).tobytes()
@@ -154,6 +154,18 @@ def test_tables_have_the_same_bits_in_tensorflow() -> None:
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
     for factor, table in zip(factors, level_tables.brightness(factors), strict=True):
         assert np.array_equal(reference.brightness(levels, float(factor)).ravel(), table)
+
+
+def test_in_tensorflow_constants_are_divided_by() -> None:
+    # As a product with their inverse, a seventh of the quotients by 13 would have other bits.
+    tf = pytest.importorskip("tensorflow")
+    from greenload.backends.tf.level_maps import divisor
+
+    numbers = np.arange(3316.0)
+    for constant in (13.0, 224.0 * 224.0):
+        divided = tf.function(lambda x, f, constant=constant: x / divisor(constant, f))
+        found = divided(tf.constant(numbers), tf.constant(np.full(3316, 0.3)))
+        assert found.numpy().tobytes() == (numbers / constant).tobytes()
 
 
 ENHANCED: dict[type[p.Primitive], Callable[[Any], Any]] = {

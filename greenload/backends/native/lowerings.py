@@ -148,6 +148,14 @@ def _warp_params(primitive: p.Warp, params: Params, ops: Ops) -> Sequence[Array]
     return _rows(params["matrix"], 2, ops)
 
 
+def _perspective_steps(primitive: p.Perspective, before: ImageSpec, after: ImageSpec) -> Steps:
+    return ((_step(Op.PERSPECTIVE, before, after, numbers=(primitive.fill,)), 10),)
+
+
+def _perspective_params(primitive: p.Perspective, params: Params, ops: Ops) -> Sequence[Array]:
+    return [*_rows(params["matrix"], 3, ops), *_scalar("apply")(primitive, params, ops)]
+
+
 def _blur_steps(primitive: p.Blur, before: ImageSpec, after: ImageSpec) -> Steps:
     taps = replace(_step(Op.BLUR, before, after), height=primitive.height, width=primitive.width)
     return ((taps, 1),)
@@ -253,6 +261,12 @@ ROWS = (
     TableRow(p.Mix, Lowering(_mix_steps, _mix_params), DTYPES, tolerance=tolerances.MIXED),
     TableRow(p.Resize, Lowering(_resize_steps, _size_params, _size), FILTERED, tolerance=_resized),
     TableRow(p.Warp, Lowering(_warp_steps, _warp_params), FILTERED, tolerance=_filtered(EXACT)),
+    TableRow(
+        p.Perspective,
+        Lowering(_perspective_steps, _perspective_params),
+        FILTERED,
+        tolerance={"uint8": EXACT, "float32": _FLOATS},
+    ),
     TableRow(p.Blur, Lowering(_blur_steps, _scalar("sigma")), FILTERED, tolerance=_filtered(_BLURRED)),
     TableRow(p.Color, Lowering(_color_steps, _color_params), FILTERED, tolerance=_filtered(_RECOLORED)),
     TableRow(p.LookUp, Lowering(_look_up_steps, _scalar("apply")), ("uint8",)),

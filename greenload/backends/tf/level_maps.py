@@ -60,6 +60,12 @@ def _each(numbers: Any) -> Any:
     return numbers[:, tf.newaxis, tf.newaxis, tf.newaxis]
 
 
+def divisor(number: Any, factors: Any) -> Any:
+    """A number ``[n]`` to divide by. TensorFlow's graph optimiser may not know it: it makes a division by a constant a
+    product with its inverse, which rounds twice."""
+    return tf.where(factors >= 0.0, tf.cast(number, tf.float64), tf.zeros_like(factors))
+
+
 def _looked_up(images: Any, tables: Any) -> Any:
     """Each image in its own of the tables ``[n, 256]``: a gather from all of them at once."""
     own = _each(tf.range(tf.shape(images)[0]) * 256)
@@ -75,7 +81,8 @@ def contrast(images: Any, factors: Any) -> Any:
     """By tables, about each image's mean grey."""
     shape = tf.shape(images)
     sums = tf.reduce_sum(tf.cast(images, tf.int64), axis=(1, 2))
-    grey = level_tables.grey(sums, tf.cast(shape[1] * shape[2], tf.float64), TENSORFLOW)
+    count = divisor(tf.cast(shape[1] * shape[2], tf.float64), factors)
+    grey = level_tables.grey(sums, count, TENSORFLOW)
     return _looked_up(images, level_tables.contrast(factors, grey, TENSORFLOW))
 
 
@@ -99,7 +106,7 @@ def sharpen(images: Any, factors: Any) -> Any:
     taps = tf.tile(tf.constant(_AROUND)[:, :, tf.newaxis, tf.newaxis], [1, 1, channels, 1])
     sums = tf.nn.depthwise_conv2d(tf.cast(images, tf.float32), taps, [1, 1, 1, 1], "VALID")
     factor = _each(factors)
-    smooth = tf.cast(sums, tf.float64) / 13.0
+    smooth = tf.cast(sums, tf.float64) / _each(divisor(13.0, factors))
     values = tf.cast(images[:, 1:-1, 1:-1], tf.float64) * factor + smooth * (1.0 - factor)
     # clipped first: a sum of three terms could be regrouped
     done = tf.cast(tf.clip_by_value(values, 0.0, 255.0) + 0.5, tf.uint8)

@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-#define GL_ABI 14         /* raised with every change of this file; the Python side checks it */
+#define GL_ABI 15         /* raised with every change of this file; the Python side checks it */
 #define GL_REASON 256     /* bytes of a reason, its zero included */
 #define GL_NAME 96        /* bytes of a counter's name, its zero included */
 
@@ -45,6 +45,7 @@ enum gl_op {
   GL_POSTERIZE = 18,    /* params [bits 1 … 8]; 8: nothing */
   GL_SOLARIZE = 19,     /* params [threshold]; above 255: nothing */
   GL_SHARPEN = 20,      /* params [factor from 0]; 1: nothing */
+  GL_PERSPECTIVE = 30,  /* params [3 × 3 matrix, 0 or 1]; `numbers` [fill] */
   /* Several results of one uint8 image, summed. Between GL_FORK and GL_SUM stand chains of steps; each begins with the
      image as it was at GL_FORK, and ends with GL_ADD, where it has that image's size. Weights are multiples of 2⁻¹⁶ from
      0, those of a sum together 1: it is exact, and rounded half up. */

@@ -35,6 +35,7 @@ int params_of(const gl_step& step) {
     case GL_RESIZE: return step.height ? 0 : 2;
     case GL_MIX:
     case GL_WARP: return 6;
+    case GL_PERSPECTIVE: return 10;
     case GL_COLOR: return step.flags & GL_MAYBE ? 13 : 12;
     default: return 0;
   }
@@ -50,7 +51,8 @@ void check_dtypes(const gl_step& step) {
   if (step.op == GL_DECODE || step.op == GL_SHARPEN || is_of_sum(step.op) || is_level_map(step.op)) {
     fits = fits && step.dtype_out == GL_UINT8;
   }
-  if (step.op == GL_RESIZE || step.op == GL_WARP || step.op == GL_COLOR || step.op == GL_BLUR) {
+  if (step.op == GL_RESIZE || step.op == GL_WARP || step.op == GL_PERSPECTIVE || step.op == GL_COLOR ||
+      step.op == GL_BLUR) {
     fits = fits && is_filtered(step.dtype_in);
   }
   if (!fits) {
@@ -60,7 +62,7 @@ void check_dtypes(const gl_step& step) {
 
 void check_numbers(const gl_step& step) {
   bool fits = step.count == 0;
-  if (step.op == GL_PAD || step.op == GL_WARP) {
+  if (step.op == GL_PAD || step.op == GL_WARP || step.op == GL_PERSPECTIVE) {
     fits = step.count == 1;
   }
   if (step.op == GL_ERASE) {
@@ -78,7 +80,7 @@ void check_numbers(const gl_step& step) {
 }
 
 void check(const gl_step& step, int32_t columns) {
-  if ((step.op < GL_DECODE || step.op > GL_SHARPEN) && !is_of_sum(step.op)) {
+  if (step.op < GL_DECODE || (step.op > GL_SHARPEN && step.op != GL_PERSPECTIVE && !is_of_sum(step.op))) {
     fail(GL_BAD_CALL, "no op %d", step.op);
   }
   check_dtypes(step);

@@ -107,6 +107,7 @@ class Run {
       case GL_COLOR: return (step.flags & GL_MAYBE) && params(k)[12] == 0.0;
       case GL_ERASE: return params(k)[2] == 0.0;
       case GL_TURN: return params(k)[0] == 1.0;
+      case GL_PERSPECTIVE: return params(k)[9] == 0.0;
       case GL_MIX: return params(k)[1] == 1.0 && params(k)[4] == 0.0;
       default: return false;
     }
@@ -231,6 +232,9 @@ class Run {
       case GL_FLIP: flip(k); break;
       case GL_ERASE: erase(k); break;
       case GL_WARP: replace(k, [&](uint8_t* to) { warp(image_, params(k), in_dtype(step.numbers[0]), to); }); break;
+      case GL_PERSPECTIVE:
+        replace(k, [&](uint8_t* to) { perspective(image_, params(k), in_dtype(step.numbers[0]), to); });
+        break;
       case GL_BLUR:
         replace(k, [&](uint8_t* to) {
           scratch_.blur.apply(image_, params(k)[0], step.given.height, step.given.width, to);

@@ -311,7 +311,43 @@ void warp_rgb(const Image& in, const double* m, double fill, uint8_t* out) {
   }
 }
 
+// Under a perspective map; infinite or no number where the pixel's centre has no place.
+Place seen_at(const double* m, int64_t column, int64_t row) {
+  const double x = column + 0.5, y = row + 0.5, w = m[6] * x + m[7] * y + m[8];
+  return {(m[0] * x + m[1] * y + m[2]) / w - 0.5, (m[3] * x + m[4] * y + m[5]) / w - 0.5};
+}
+
+template <class T>
+void perspective_any(const Image& in, const double* m, double fill, T* out) {
+  for (int64_t row = 0; row < in.height; row++) {
+    for (int64_t column = 0; column < in.width; column++, out += in.channels) {
+      anywhere(in, seen_at(m, column, row), fill, out);
+    }
+  }
+}
+
+void perspective_rgb(const Image& in, const double* m, double fill, uint8_t* out) {
+  const double right = static_cast<double>(in.width - 1), bottom = static_cast<double>(in.height - 1);
+  for (int64_t row = 0; row < in.height; row++) {
+    for (int64_t column = 0; column < in.width; column++, out += 3) {
+      const Place place = seen_at(m, column, row);
+      if (place.x >= 0.0 && place.x < right && place.y >= 0.0 && place.y < bottom) {
+        between_four(in, place, out);
+      } else {
+        anywhere(in, place, fill, out);
+      }
+    }
+  }
+}
+
 }  // namespace
+
+void perspective(const Image& in, const double* matrix, double fill, uint8_t* out) {
+  if (in.dtype == GL_FLOAT32) {
+    return perspective_any(in, matrix, fill, reinterpret_cast<float*>(out));
+  }
+  in.channels == 3 ? perspective_rgb(in, matrix, fill, out) : perspective_any(in, matrix, fill, out);
+}
 
 void warp(const Image& in, const double* matrix, double fill, uint8_t* out) {
   if (in.dtype == GL_FLOAT32) {
