@@ -72,6 +72,9 @@ from greenload.stages import Shuffle as Shuffle
 from greenload.stages import Stage as Stage
 from greenload.stages import ToDtype as ToDtype
 from greenload.stages import TrivialAugmentWide as TrivialAugmentWide
+from greenload.strategies.compare import compare as compare
+from greenload.strategies.data import Comparison as Comparison
+from greenload.strategies.proxy import Proxy as Proxy
 from greenload.training.callback import EnergyCallback as EnergyCallback
 
 __version__: str

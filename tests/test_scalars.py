@@ -32,6 +32,8 @@ OF_INTEGERS: dict[str, Callable[[Any], Stage]] = {
     "OneHot": lambda n: gl.OneHot(n(10)),
     "Pad": lambda n: gl.Pad([n(1), n(2)], fill=n(3)),
     "RandomAdjustSharpness": lambda n: gl.RandomAdjustSharpness(n(2), n(1)),
+    "AutoAugment": lambda n: gl.AutoAugment(fill=n(9)),
+    "RandAugment": lambda n: gl.RandAugment(n(3), n(5), n(11), None, np.bool_(True), n(9)),
     "RandomCrop": lambda n: gl.RandomCrop(n(32), padding=n(4), pad_if_needed=np.bool_(True)),
     "RandomErasing": lambda n: gl.RandomErasing(n(1), value=(n(1), n(2), n(3))),
     "RandomPerspective": lambda n: gl.RandomPerspective(n(1), n(1), n(7)),
@@ -63,6 +65,7 @@ OF_FLOATS: dict[str, Callable[[Any], Stage]] = {
     "RandomResizedCrop": lambda x: gl.RandomResizedCrop(64, (x(0.25), x(1.0)), (x(0.5), x(2.0))),
     "RandomSolarize": lambda x: gl.RandomSolarize(x(100.5), x(0.25)),
     "RandomVerticalFlip": lambda x: gl.RandomVerticalFlip(x(0.25)),
+    "TrivialAugmentWide": lambda x: gl.TrivialAugmentWide(fill=x(9.0)),
 }
 
 

@@ -131,7 +131,7 @@ class _Drawing(Policy):
     """Policies that draw any of some operations, at a magnitude: each turn by three uniforms, whether it needs them or
     not, so that no argument changes the draws of another."""
 
-    operations: Any
+    only: Any
     num_magnitude_bins: int
 
     ALL: ClassVar[tuple[str, ...]] = tuple(name for name in OPERATIONS if name != "Invert")
@@ -143,7 +143,7 @@ class _Drawing(Policy):
 
     @property
     def _names(self) -> tuple[str, ...]:
-        names: tuple[str, ...] = self.operations or self.ALL
+        names: tuple[str, ...] = self.only or self.ALL
         return names
 
     @property
@@ -174,18 +174,18 @@ class _Drawing(Policy):
                 f"{name}: num_magnitude_bins must be a whole number from 2, not {self.num_magnitude_bins!r}"
             )
         object.__setattr__(self, "num_magnitude_bins", bins)
-        if self.operations is None:
+        if self.only is None:
             return
-        given = [self.operations] if isinstance(self.operations, str) else self.operations
+        given = [self.only] if isinstance(self.only, str) else self.only
         names = tuple(scalars.several(given) or ())
         wrong = [one for one in names if one not in OPERATIONS]
         if wrong or not names:
             raise PipelineError(
-                f"{name}: operations are some of {', '.join(OPERATIONS)}, not {wrong[0]!r}"
+                f"{name}: only names some of {', '.join(OPERATIONS)}, not {wrong[0]!r}"
                 if wrong
-                else f"{name}: operations must name one at least of {', '.join(OPERATIONS)}"
+                else f"{name}: only must name one at least of {', '.join(OPERATIONS)}"
             )
-        object.__setattr__(self, "operations", names)
+        object.__setattr__(self, "only", names)
 
 
 @public
@@ -218,7 +218,7 @@ class RandAugment(_Drawing):
         num_ops: how many operations an image goes through, from 0.
         magnitude: from 0 to below ``num_magnitude_bins``.
         num_magnitude_bins: how many magnitudes there are, from 2.
-        operations: names of those that are drawn from; all fourteen if not given. Also "Invert". DALI has no
+        only: names of the operations that are drawn from; all fourteen if not given. Also "Invert". DALI has no
             "Equalize" with these pixels.
         fuse_affine: whether affine maps that an image gets one right after another are one map: one interpolation in
             place of several, and what the first map moves out of the image comes back with the second. Pixels are
@@ -235,7 +235,7 @@ class RandAugment(_Drawing):
     num_ops: int = 2
     magnitude: int = 9
     num_magnitude_bins: int = 31
-    operations: Sequence[str] | None = None
+    only: Sequence[str] | None = None
     fuse_affine: bool = False
     fill: float = 0.0
 
@@ -289,7 +289,7 @@ class TrivialAugmentWide(_Drawing):
 
     Args:
         num_magnitude_bins: how many magnitudes there are, from 2.
-        operations: names of those that are drawn from; all fourteen if not given. Also "Invert". DALI has no
+        only: names of the operations that are drawn from; all fourteen if not given. Also "Invert". DALI has no
             "Equalize" with these pixels.
         fill: what lies outside the image, 0 … 255.
 
@@ -301,7 +301,7 @@ class TrivialAugmentWide(_Drawing):
     """
 
     num_magnitude_bins: int = 31
-    operations: Sequence[str] | None = None
+    only: Sequence[str] | None = None
     fill: float = 0.0
 
     def __post_init__(self) -> None:

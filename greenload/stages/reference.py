@@ -133,7 +133,8 @@ def equalize(image: Image) -> Image:
 
 def look_up(image: Image, table: bytes) -> Image:
     """``table`` of 256 levels at each value of a uint8 image."""
-    return np.frombuffer(table, np.uint8)[image]
+    done: Image = np.frombuffer(table, np.uint8)[image]
+    return done
 
 
 def brightness(image: Image, factor: float) -> Image:

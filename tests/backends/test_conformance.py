@@ -57,7 +57,6 @@ STAGES = (
             *suite.FILTERS,
             *suite.LEVEL_MAPS,
             *suite.DRIVEN,
-            *suite.AUGMIX,
             *suite.DTYPES,
             *suite.CONVERSIONS,
             *suite.MIXES,

@@ -22,6 +22,7 @@ from greenload.specs import DTYPES, ENCODED_SPEC, ImageSpec, LabelSpec
 from greenload.stages import (
     Apply,
     AugMix,
+    AutoAugment,
     Batch,
     Cache,
     CenterCrop,
@@ -33,6 +34,7 @@ from greenload.stages import (
     Normalize,
     OneHot,
     Pad,
+    RandAugment,
     RandomAdjustSharpness,
     RandomAffine,
     RandomApply,
@@ -55,6 +57,7 @@ from greenload.stages import (
     Shuffle,
     Stage,
     ToDtype,
+    TrivialAugmentWide,
 )
 from greenload.stages.reference import resize, resize_weights
 from greenload.stages.registry import STAGES
@@ -682,6 +685,9 @@ def test_every_stage_is_listed_equal_by_value_and_hashable() -> None:
         RandomPosterize(5, 0.25),
         RandomAutocontrast(0.25),
         RandomEqualize(0.25),
+        RandAugment(1, 3, 11, ("Rotate", "Color"), True, 7),
+        TrivialAugmentWide(5),
+        AutoAugment("svhn"),
         GaussianBlur((3, 5)),
         RandomErasing(0.3, value=(1, 2, 3)),
         Normalize([0.5], [1]),  # type: ignore[arg-type]

@@ -38,6 +38,7 @@ from greenload.stages import (
     MixUp,
     Normalize,
     Pad,
+    RandAugment,
     RandomAdjustSharpness,
     RandomAffine,
     RandomApply,
@@ -59,6 +60,7 @@ from greenload.stages import (
     Resize,
     Stage,
     ToDtype,
+    TrivialAugmentWide,
 )
 from greenload.stages import primitives as p
 
@@ -171,13 +173,22 @@ DRIVEN: tuple[tuple[Stage, ...], ...] = (
     (Batch(IMAGES), RandomChoice([BRIGHTNESS, CONTRAST, POSTERIZE, SOLARIZE, SHARPEN]), RandomAdjustSharpness(3)),
 )
 """Each image by a number of its own, as in policies."""
-AUGMIX: tuple[tuple[Stage, ...], ...] = (
+_MAPS = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+_LEVELS = ("Brightness", "Contrast", "Sharpness", "Posterize", "Solarize", "AutoContrast", "Invert")
+POLICIES: tuple[tuple[Stage, ...], ...] = (
+    (RandAugment(1, 22),),
+    (RandAugment(2, 17, fill=9, only=_MAPS),),
+    (RandAugment(3, 30, only=_MAPS, fuse_affine=True),),
+    (RandAugment(3, 26, only=_LEVELS),),
+    (RandAugment(3, 26, only=(*_LEVELS, "Equalize", "Identity")),),
+    (TrivialAugmentWide(), RandomHorizontalFlip()),
+    (TrivialAugmentWide(only=(*_MAPS, *_LEVELS, "Color")),),
     (AugMix(10, chain_depth=1),),
     (AugMix(6, 5, 1, 0.3, all_ops=False, fill=9),),
     (RandomHorizontalFlip(), RandomApply(AugMix(chain_depth=1)), RandomInvert()),
     (AugMix(10, 1, 1), AugMix(10, 2, 1)),
 )
-"""Operations one behind another enlarge what the first left: so one a chain; others are in ``test_augmix.py``."""
+"""Operations drawn for each image; one after another only where none enlarges what another left."""
 SMALL = ("int8", "float16", "bfloat16")
 DTYPES: tuple[tuple[Stage, ...], ...] = (
     (ToDtype("int8", scale=True),),
@@ -345,7 +356,7 @@ def cases() -> tuple[Case, ...]:
         for turn, (height, width) in enumerate(SIZES if stages in (*GEOMETRY, *VALUES) else FEW):
             kind = ("noise", "photo", "steps")[(place + turn) % 3]
             found += [Case(height, width, dtype, stages, kind) for dtype in ("uint8", "float32")]
-    for place, stages in enumerate((*LEVEL_MAPS, *DRIVEN, *AUGMIX)):
+    for place, stages in enumerate((*LEVEL_MAPS, *DRIVEN, *POLICIES)):
         kinds = (("noise", "photo", "steps")[(place + turn) % 3] for turn in range(len(FEW)))
         found += [Case(*size, "uint8", stages, kind) for size, kind in zip(FEW, kinds, strict=True)]
     for stages in (*CHOICES, *MIXES, *CONVERSIONS, *CALLS):

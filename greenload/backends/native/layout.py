@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from greenload.array_ops import NUMPY, Array, Ops
 from greenload.backends.base import BackendTable
-from greenload.backends.native.library import KernelStep, Op
+from greenload.backends.native.abi import KernelStep, Op
 from greenload.backends.native.lowerings import Lowering, Sides
 from greenload.plans.steps import Step
 from greenload.specs import ImageSpec

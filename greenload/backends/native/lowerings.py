@@ -12,7 +12,7 @@ from typing import Any
 from greenload.array_ops import Array, Ops
 from greenload.backends import orientation, tolerances
 from greenload.backends.base import ENCODED, EXACT, FILTERED, TableRow, Tolerance
-from greenload.backends.native.library import Flag, KernelStep, Op
+from greenload.backends.native.abi import Flag, KernelStep, Op
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import Params
 from greenload.stages import primitives as p

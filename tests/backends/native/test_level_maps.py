@@ -11,7 +11,8 @@ import simd
 from conformance import pixels
 
 from greenload.backends.native import library
-from greenload.backends.native.library import KernelStep, Op, Program, Status
+from greenload.backends.native.abi import KernelStep, Op, Status
+from greenload.backends.native.library import Program
 from greenload.stages import reference
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")

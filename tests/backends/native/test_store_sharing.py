@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from stores import KEY, MIB, ROOT, blob, blocks, bytes_of, command, filled, held, run, writer
 
 from greenload.backends.native import library
+from greenload.backends.native.abi import Form
 from greenload.backends.native.cache_entries import block_info, clear
-from greenload.backends.native.library import Form
 from greenload.backends.native.store import LOCK, Store, folder_of
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")

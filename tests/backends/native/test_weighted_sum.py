@@ -10,7 +10,8 @@ import simd
 from conformance import pixels
 
 from greenload.backends.native import library
-from greenload.backends.native.library import Flag, KernelStep, Op, Program, Status
+from greenload.backends.native.abi import Flag, KernelStep, Op, Status
+from greenload.backends.native.library import Program
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
 
