@@ -343,9 +343,8 @@ def test_inside_combinators_images_are_the_references() -> None:
 @pytest.mark.parametrize("name", ["pillow", "dali-cpu", "dali"])
 def test_other_backends_refuse_it_by_name(name: str) -> None:
     pipeline, _ = batch((AugMix(severity=4),), 2)
-    with pytest.raises(
-        PipelineError, match=rf"\w+ of AugMix\(severity=4\) can't run on backend '{name}' .*use backend='tf'"
-    ):
+    said = rf"\w+ of AugMix\(severity=4\) can't run on backend '{name}' .*use backend='tf'"
+    with pytest.raises(PipelineError, match=said):
         make_plan(pipeline, name)
 
 
