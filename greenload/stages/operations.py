@@ -51,12 +51,17 @@ class _Drawn:
 
     def value_of(self, name: str, otherwise: float = 0.0) -> Array:
         """The values of the images that got an operation; for the others a number that does nothing."""
-        return self.ops.where(self.name_is(name), self.value, self.value * 0.0 + otherwise)
+        return self.ops.where(self.name_is(name), self.value, self.nothing + otherwise)
+
+    @property
+    def nothing(self) -> Array:
+        """Zeros, of whole numbers: −1.0 · 0 is the negative one, and TensorFlow leaves out the + 0 that mends it."""
+        return self.ops.f64(self.height * 0)
 
 
 def _matrix(drawn: _Drawn) -> Params:
     """Shears about the upper left corner, shifts by whole pixels, and turns about the centre, counter-clockwise."""
-    ops, none = drawn.ops, drawn.value * 0.0
+    ops, none = drawn.ops, drawn.nothing
     sine, cosine = sin_cos(drawn.value_of("Rotate"), ops)
     across, down = drawn.value_of("ShearX") - sine, drawn.value_of("ShearY") + sine
     wide, tall = ops.f64(drawn.width), ops.f64(drawn.height)
