@@ -184,6 +184,27 @@ void extend(Program& program, Shape& shape, Random& random) {
   }
 }
 
+// Up to three chains of an image's own size, summed.
+void fork(Program& program, const Shape& shape, Random& random) {
+  add(program, GL_FORK, shape, {}).column = -1;
+  int64_t left = 1 << 16;
+  for (int64_t chain = between(random, 0, 3); chain > 0; chain--) {
+    for (int64_t k = between(random, 0, 3); k > 0; k--) {
+      const size_t steps = program.steps.size(), params = program.params.size();
+      Shape after = shape;
+      extend(program, after, random);
+      if (after.height != shape.height || after.width != shape.width || after.dtype != shape.dtype) {
+        program.steps.resize(steps);
+        program.params.resize(params);
+      }
+    }
+    const int64_t weight = between(random, 0, left);
+    left -= weight;
+    add(program, GL_ADD, shape, {std::ldexp(static_cast<double>(weight), -16)});
+  }
+  add(program, GL_SUM, shape, {std::ldexp(static_cast<double>(left), -16)});
+}
+
 // Params that no caller should give.
 void spoil(std::vector<double>& params, Random& random) {
   const double odd[] = {NAN, INFINITY, -INFINITY, -1, 0.5, 1e300, -1e300, 2147483648.0, 4294967296.0, 1e18, 0};
@@ -223,7 +244,7 @@ int32_t run(const Program& program, const std::vector<uint8_t>& image, const int
   if (status[0] != GL_OK && (!reasons[0] || !memchr(reasons.data(), 0, GL_REASON))) {
     abort();
   }
-  gl_counter counters[64];
+  gl_counter counters[128];
   gl_counters(made, counters);
   gl_program_free(made);
   return status[0];
@@ -358,7 +379,11 @@ void one_program(Random& random, int64_t* counts) {
   }
   add(program, GL_FLIP, shape, {0.0});
   for (int64_t k = between(random, 0, 6); k > 0; k--) {
-    extend(program, shape, random);
+    if (shape.dtype == GL_UINT8 && random() % 5 == 0) {
+      fork(program, shape, random);
+    } else {
+      extend(program, shape, random);
+    }
   }
   const bool spoilt = random() % 10 == 0;
   if (spoilt) {

@@ -34,6 +34,7 @@ from greenload.sources import ImageFolder as ImageFolder
 from greenload.sources import TFRecords as TFRecords
 from greenload.sources import open_folder as open_folder
 from greenload.stages import Apply as Apply
+from greenload.stages import AugMix as AugMix
 from greenload.stages import AutoAugment as AutoAugment
 from greenload.stages import Batch as Batch
 from greenload.stages import Cache as Cache

@@ -26,6 +26,7 @@ STUB = Path(gl.__file__).with_suffix(".pyi").read_text()
 NAMES = [
     "Apply",
     "Arrays",
+    "AugMix",
     "AutoAugment",
     "BackendUnavailable",
     "Batch",

@@ -23,6 +23,7 @@ FLOATS = (np.float16, np.float32, np.float64, np.array)
 # Each with whole numbers, or numbers that float16 holds.
 OF_INTEGERS: dict[str, Callable[[Any], Stage]] = {
     "Apply": lambda n: gl.Apply(abs, shape=(n(3), None, n(1))),
+    "AugMix": lambda n: gl.AugMix(n(4), n(2), n(3), n(1), np.bool_(False), n(9)),
     "Batch": lambda n: gl.Batch(n(7), np.bool_(True)),
     "CenterCrop": lambda n: gl.CenterCrop((n(5), n(6))),
     "CutMix": lambda n: gl.CutMix(n(1), n(10)),
@@ -43,6 +44,7 @@ OF_INTEGERS: dict[str, Callable[[Any], Stage]] = {
     "Shuffle": lambda n: gl.Shuffle(block=n(9)),
 }
 OF_FLOATS: dict[str, Callable[[Any], Stage]] = {
+    "AugMix": lambda x: gl.AugMix(alpha=x(0.5), fill=x(7.0)),
     "ColorJitter": lambda x: gl.ColorJitter(x(0.5), (x(0.25), x(2.0)), hue=x(0.125)),
     "CutMix": lambda x: gl.CutMix(x(0.5)),
     "GaussianBlur": lambda x: gl.GaussianBlur(3, (x(0.5), x(2.0))),

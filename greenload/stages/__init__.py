@@ -5,6 +5,7 @@ from __future__ import annotations
 from greenload.stages.affine import RandomAffine as RandomAffine
 from greenload.stages.affine import RandomRotation as RandomRotation
 from greenload.stages.apply import Apply as Apply
+from greenload.stages.augmix import AugMix as AugMix
 from greenload.stages.base import Params as Params
 from greenload.stages.base import Stage as Stage
 from greenload.stages.color import ColorJitter as ColorJitter

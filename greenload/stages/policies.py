@@ -21,7 +21,7 @@ from greenload.specs import ImageSpec
 from greenload.stages import autoaugment
 from greenload.stages.arguments import finite, need_level, need_single
 from greenload.stages.base import Params, Stage
-from greenload.stages.operations import OPERATIONS, SIGNED, Turn, evenly, joined
+from greenload.stages.operations import OPERATIONS, SIGNED, Turn, evenly, joined, one_of, values_of
 from greenload.stages.primitives import Choice, Part, Primitive, params_of
 
 Magnitudes = Mapping[str, tuple[float, ...]]
@@ -55,7 +55,7 @@ def magnitudes(bins: int, *, slope: float, shift: float, degrees: float, change:
     return values | {name: (0.0,) * bins for name in OPERATIONS if name not in values}
 
 
-class _Policy(Stage):
+class Policy(Stage):
     """What policies share: a subclass says which operations there are, what they are worth, and how they are drawn."""
 
     fill: float
@@ -127,7 +127,7 @@ class _Policy(Stage):
         object.__setattr__(self, "fill", finite(type(self).__name__, "fill", self.fill))
 
 
-class _Drawing(_Policy):
+class _Drawing(Policy):
     """Policies that draw any of some operations, at a magnitude: each turn by three uniforms, whether it needs them or
     not, so that no argument changes the draws of another."""
 
@@ -155,16 +155,14 @@ class _Drawing(_Policy):
         raise NotImplementedError
 
     def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
-        names, bins = self._names, self.num_magnitude_bins
-        values = np.array([self._magnitudes[name] for name in names]).reshape(-1)
-        signs = np.array([-1.0 if name in SIGNED else 1.0 for name in names])
+        names = self._names
+        table = np.array([self._magnitudes[name] for name in names])
         numbers = []
         for k in range(self._turns):
             which, how_strong, side = (uniforms[..., 3 * k + i] for i in range(3))
-            operation = _one_of(len(names), which, ops)
-            value = ops.take(values, operation * bins + self._drawn_bin(how_strong, ops))
-            sign = ops.where(side < 0.5, ops.take(signs, operation), side * 0.0 + 1.0)
-            numbers += [ops.f64(operation), value * sign]
+            operation = one_of(len(names), which, ops)
+            value = values_of(names, table, operation, self._drawn_bin(how_strong, ops), side, ops)
+            numbers += [ops.f64(operation), value]
         return ops.stack(numbers, axis=-1)
 
     def _check_operations(self) -> None:
@@ -314,12 +312,12 @@ class TrivialAugmentWide(_Drawing):
         return magnitudes(self.num_magnitude_bins, slope=0.99, shift=_WIDE_SHIFT, degrees=135.0, change=0.99, bits=2)
 
     def _drawn_bin(self, uniform: Array, ops: Ops) -> Array:
-        return _one_of(self.num_magnitude_bins, uniform, ops)
+        return one_of(self.num_magnitude_bins, uniform, ops)
 
 
 @public
 @dataclass(frozen=True)
-class AutoAugment(_Policy):
+class AutoAugment(Policy):
     """One of 25 pairs of operations, drawn for each image, each operation with a probability and a magnitude of its own
     (``torchvision.transforms.v2.AutoAugment``; Cubuk et al. 2018, arXiv 1805.09501, its tables 7 to 9).
 
@@ -372,7 +370,7 @@ class AutoAugment(_Policy):
     def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
         names, pairs = self._names, self._pairs
         worth = magnitudes(_POLICY_BINS, slope=0.3, shift=_AUTOAUGMENT_SHIFT, degrees=30.0, change=0.9, bits=4)
-        pair = _one_of(len(pairs), uniforms[..., 0], ops)
+        pair = one_of(len(pairs), uniforms[..., 0], ops)
         numbers = []
         for k in range(2):
             own = [of_both[k] for of_both in pairs]
@@ -388,11 +386,6 @@ class AutoAugment(_Policy):
             value = ops.where(negative, -value, value)
             numbers += [ops.where(applied, number, number * 0.0), ops.where(applied, value, value * 0.0)]
         return ops.stack(numbers, axis=-1)
-
-
-def _one_of(count: int, uniform: Array, ops: Ops) -> Array:
-    """A whole number from 0 to below ``count``, int64, each as likely."""
-    return ops.i64(ops.minimum(ops.floor(uniform * float(count)), count - 1.0))
 
 
 def _flag(stage: str, name: str, value: Any) -> bool:

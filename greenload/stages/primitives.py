@@ -257,6 +257,21 @@ class Choice(Primitive):
         return tuple(part for alternative in self.alternatives for part in alternative)
 
 
+SUM_BITS = 16
+"""What the weights of a ``WeightedSum`` are multiples of: 2⁻¹⁶. In float32 weighted sums of levels are exact then."""
+
+
+@dataclass(frozen=True)
+class WeightedSum(Choice):
+    """Alternatives that each begin with the uint8 image as it enters, one at each turn, summed with weights and rounded
+    half up.
+
+    ``params["weights"]``, float64 ``[1 + turns]``, has the weight of the image as it enters, then that of each
+    alternative's result: multiples of 2⁻¹⁶ from 0, whose sum is 1. ``params["choices"]`` has ``k`` at turn ``k``, or −1
+    where the weight is 0: such an alternative costs nothing.
+    """
+
+
 def params_of(params: Mapping[str, Any], index: int) -> dict[str, Any]:
     """Of a combinator's params those of one stage inside it, by its index."""
     prefix = f"{index}."

@@ -8,6 +8,7 @@ from greenload.public import is_public
 from greenload.stages import (
     affine,
     apply,
+    augmix,
     color,
     combinators,
     conversion,
@@ -26,6 +27,7 @@ from greenload.stages.base import Stage
 _MODULES = (
     affine,
     apply,
+    augmix,
     color,
     combinators,
     conversion,

@@ -93,6 +93,7 @@ PRIMITIVES = (
     *(p.Affine((1.0,), (0.0,), dtype) for dtype in DTYPES),
     p.FlipAffine((1.0,), (0.0,), "float32"),
     p.Choice(((p.Part(0, p.Crop(), LEVELS, LEVELS), p.Part(0, p.Pad(4, 4), LEVELS, LEVELS)),), (0.5,)),
+    p.WeightedSum(((p.Part(0, p.Crop(), LEVELS, LEVELS),), (p.Part(1, p.Warp(), LEVELS, LEVELS),)), (1.0, 1.0), 2),
     p.Primitive(),
 )
 

@@ -370,7 +370,7 @@ def test_an_operation_that_a_backend_lacks_is_named() -> None:
 
 def test_ready_lists_are_stages() -> None:
     lists = [strategies.standard, strategies.randaugment, strategies.trivial, strategies.autoaugment]
-    for make in (*lists, strategies.three_augment):
+    for make in (*lists, strategies.augmix, strategies.three_augment):
         stages = make(64)
         assert stages[:2] == strategies.standard(64) and all(isinstance(stage, Stage) for stage in stages)
     (mixed,) = strategies.mixes(10)

@@ -21,6 +21,7 @@ from greenload.randomness import base, stage_key, uniforms
 from greenload.specs import DTYPES, ENCODED_SPEC, ImageSpec, LabelSpec
 from greenload.stages import (
     Apply,
+    AugMix,
     AutoAugment,
     Batch,
     Cache,
@@ -266,6 +267,11 @@ PARAMS = [
     RandomAutocontrast(0.3),
     RandomEqualize(0.7),
     RandomAdjustSharpness(1.7, 0.3),
+    AugMix(),
+    AugMix(10, 5, 2, 0.3, all_ops=False),
+    RandAugment(3, 20, fuse_affine=True),
+    TrivialAugmentWide(),
+    AutoAugment("svhn"),
     GaussianBlur(5),
     RandomErasing(0.7),
     pytest.param(RandomErasing(1.0, scale=(0.0, 1.0), ratio=(0.01, 30.0)), marks=pytest.mark.slow),
@@ -440,6 +446,14 @@ BAD = {
     "perspective scale": lambda: RandomPerspective(1.1),
     "perspective scale negative": lambda: RandomPerspective(-0.1),
     "perspective scale pair": lambda: RandomPerspective((0.1, 0.5)),  # type: ignore[arg-type]
+    "augmix severity": lambda: AugMix(0),
+    "augmix severity above 10": lambda: AugMix(11),
+    "augmix width": lambda: AugMix(mixture_width=0),
+    "augmix depth": lambda: AugMix(chain_depth=0),
+    "augmix depth below -1": lambda: AugMix(chain_depth=-2),
+    "augmix alpha": lambda: AugMix(alpha=0),
+    "augmix all_ops": lambda: AugMix(all_ops="no"),  # type: ignore[arg-type]
+    "augmix fill": lambda: AugMix(fill=float("nan")),
     "perspective p": lambda: RandomPerspective(p=-1),
     "perspective fill": lambda: RandomPerspective(fill=(1, 2, 3)),  # type: ignore[arg-type]
     "rotation negative": lambda: RandomRotation(-30),
@@ -549,6 +563,11 @@ REFUSED = [
     (RandomPerspective(), BATCHED, "put it before Batch"),
     (RandomPerspective(), ImageSpec((4, 4, 3), "float16", "HWC"), "put it before ToDtype('float16')"),
     (RandomPerspective(fill=0.5), FIXED, "whole number from 0 to 255"),
+    (AugMix(), ENCODED, "put Decode() before it"),
+    (AugMix(), BATCHED, "put it before Batch"),
+    (AugMix(), FLOAT, "put it before ToDtype"),
+    (AugMix(), ImageSpec((4, 4, 1), "uint8", "HWC"), "where images have three channels"),
+    (AugMix(fill=0.5), FIXED, "whole number from 0 to 255"),
     (RandomCrop(9), FIXED, "pass pad_if_needed=True"),
     (RandomCrop((8, 10), padding=(0, 0, 3, 0)), FIXED, "pass pad_if_needed=True"),
     (RandomCrop(4, fill=0.5), FIXED, "whole number from 0 to 255"),
@@ -606,6 +625,7 @@ SPECS = [
     (Apply(abs, shape=(2, 3, 1)), BATCHED, ImageSpec((None, 2, 3, 1), "uint8", "NHWC")),
     *((stage, FIXED, FIXED) for stage in (RandomVerticalFlip(), RandomRotation(3), RandomAffine(3), GaussianBlur(3))),
     (RandomPerspective(), FIXED, FIXED),
+    (AugMix(), UINT8, UINT8),
     *((RandomAdjustSharpness(2), spec, spec) for spec in (FIXED, BATCHED)),
     *(
         (stage, spec, spec)
@@ -686,6 +706,7 @@ def test_every_stage_is_listed_equal_by_value_and_hashable() -> None:
         Batch(2),
         MixUp(0.2, num_classes=10),
         CutMix(0.5),
+        AugMix(4, 2, 3, 0.5, all_ops=False, fill=9),
     ]
     assert {type(stage).__name__ for stage in made} == set(STAGES)
     assert len(set(made)) == len(made)

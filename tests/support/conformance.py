@@ -28,6 +28,7 @@ from greenload.specs import DTYPES as KINDS_OF_NUMBERS
 from greenload.specs import ImageSpec
 from greenload.stages import (
     Apply,
+    AugMix,
     Batch,
     CenterCrop,
     ColorJitter,
@@ -182,6 +183,10 @@ POLICIES: tuple[tuple[Stage, ...], ...] = (
     (RandAugment(3, 26, only=(*_LEVELS, "Equalize", "Identity")),),
     (TrivialAugmentWide(), RandomHorizontalFlip()),
     (TrivialAugmentWide(only=(*_MAPS, *_LEVELS, "Color")),),
+    (AugMix(10, chain_depth=1),),
+    (AugMix(6, 5, 1, 0.3, all_ops=False, fill=9),),
+    (RandomHorizontalFlip(), RandomApply(AugMix(chain_depth=1)), RandomInvert()),
+    (AugMix(10, 1, 1), AugMix(10, 2, 1)),
 )
 """Operations drawn for each image; one after another only where none enlarges what another left."""
 SMALL = ("int8", "float16", "bfloat16")
@@ -459,12 +464,15 @@ def _behind(so_far: Errors, backend: str, primitive: p.Primitive, spec: ImageSpe
     """Errors after a primitive, of images that had some before."""
     if isinstance(primitive, p.Choice):
         ends = [so_far]
+        weighed = isinstance(primitive, p.WeightedSum)
         for parts in primitive.alternatives:
-            own = ends[-1] if primitive.turns > 1 else so_far
+            own = ends[-1] if primitive.turns > 1 and not weighed else so_far
             for part in parts:
                 own = _behind(own, backend, part.primitive, part.spec_in)
             ends.append(own)
-        return tuple(map(max, *ends))  # type: ignore[return-value]  # of three each
+        worst, mean, rim = map(max, *ends)
+        # Rounding may carry any term's difference into the sum.
+        return worst, sum(mean for _, mean, _ in ends) if weighed else mean, rim
     worst, mean, rim = so_far
     own = TABLES[backend].tolerance(primitive, spec)
     assert own is not None, f"{backend} doesn't support {primitive} on {spec}"

@@ -35,6 +35,9 @@ class Op(IntEnum):
     SOLARIZE = 19
     SHARPEN = 20
     PERSPECTIVE = 30
+    FORK = 40
+    ADD = 41
+    SUM = 42
 
 
 class Flag(IntFlag):

@@ -46,6 +46,12 @@ enum gl_op {
   GL_SOLARIZE = 19,     /* params [threshold]; above 255: nothing */
   GL_SHARPEN = 20,      /* params [factor from 0]; 1: nothing */
   GL_PERSPECTIVE = 30,  /* params [3 × 3 matrix, 0 or 1]; `numbers` [fill] */
+  /* Several results of one uint8 image, summed. Between GL_FORK and GL_SUM stand chains of steps; each begins with the
+     image as it was at GL_FORK, and ends with GL_ADD, where it has that image's size. Weights are multiples of 2⁻¹⁶ from
+     0, those of a sum together 1: it is exact, and rounded half up. */
+  GL_FORK = 40,         /* no params */
+  GL_ADD = 41,          /* params [weight] of the chain's result */
+  GL_SUM = 42,          /* params [weight] of the image as it was at GL_FORK; the image is the sum then */
 };
 
 enum gl_flag { GL_WINDOW = 1, GL_ANTIALIAS = 2, GL_VERTICAL = 4, GL_MAYBE = 8 };

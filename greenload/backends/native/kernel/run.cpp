@@ -60,7 +60,9 @@ class Run {
         tally_(*worker.tally),
         params_(params),
         out_(out),
-        out_bytes_(out_bytes) {}
+        out_bytes_(out_bytes) {
+    scratch_.sum.begin();
+  }
 
   void go(const void* input, const int64_t* size) {
     size_t first = 0;
@@ -242,6 +244,9 @@ class Run {
       case GL_SHARPEN: sharpen(k); break;
       case GL_AFFINE: affine(k); break;
       case GL_MIX: mix(k); break;
+      case GL_FORK: scratch_.sum.fork(image_, scratch_.between[second_]); break;
+      case GL_ADD: scratch_.sum.add(image_, params(k)[0], scratch_.between[second_]); break;
+      case GL_SUM: sum(k); break;
     }
     return k;
   }
@@ -416,6 +421,12 @@ class Run {
     }
     const uint8_t* other = image_.data + static_cast<int64_t>(offset) * image_.bytes();
     replace(k, [&](uint8_t* to) { greenload::mix(image_, other, params(k)[1], box, to); });
+  }
+
+  void sum(size_t k) {
+    if (scratch_.sum.end(image_, params(k)[0])) {
+      replace(k, [&](uint8_t* to) { scratch_.sum.write(to); });
+    }
   }
 
   // A constant as the image's dtype has it.
