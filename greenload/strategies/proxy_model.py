@@ -160,5 +160,5 @@ def accuracy(model: Any, dataset: Any, count: int, classes: int, *, soft: bool) 
             return images, labels
         return images, tf.one_hot(labels, classes) if soft else tf.argmax(labels, -1)
 
-    mean = model.evaluate(dataset.map(alike), verbose=0)[1]
+    mean: float = model.evaluate(dataset.map(alike), verbose=0)[1]
     return round(mean * count) / count  # Keras's mean is a float32
