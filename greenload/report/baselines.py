@@ -125,11 +125,11 @@ def against(
         return (Check(name, "missing", None, None, None, None, units),)
     compared = list(_compared(comparison, tolerance))
     df = (_degrees(baseline), _degrees(report))
-    grown, perhaps = _beyond(compared, df, 1)
-    fallen, _ = _beyond(compared, df, -1)
+    grown, perhaps = changed_beyond(compared, df, 1)
+    fallen, _ = changed_beyond(compared, df, -1)
     other_machine = _other_processor(comparison)
     checks = [_check(change, "undecided" if other_machine else "exceeded", "grew") for change in grown]
-    checks += [_check(change, "undecided", _CHANCE) for change in perhaps]
+    checks += [_check(change, "undecided", BY_CHANCE) for change in perhaps]
     checks += [_check(change, "met", "fell") for change in fallen]
     checks += [*_alone(comparison), *_unlike(comparison), *_lost(comparison)]
     outcomes = {check.outcome for check in checks}
@@ -152,7 +152,8 @@ def check_tolerance(tolerance: float) -> None:
         raise UsageError(f"a tolerance is a share, 0 to 1, found {tolerance:g}: write 0.05 for 5 %")
 
 
-_CHANCE = "grew beyond its own interval, as some of so many do by chance (--precision tells)"
+BY_CHANCE = "grew beyond its own interval, as some of so many do by chance (--precision tells)"
+"""What is said of a change that Holm's correction doesn't take for one."""
 
 
 def _compared(comparison: Comparison, tolerance: float) -> Iterator[Compared]:
@@ -184,8 +185,16 @@ def _rule(step: str, group: str) -> str:
     return f"{quantity(field, step)}<=baseline"
 
 
-def _beyond(compared: Sequence[Compared], df: tuple[float, float], sign: int) -> tuple[list[Compared], list[Compared]]:
-    """What changed for certain, and what lies beyond its own interval only: Holm's step-down procedure."""
+def changed_beyond(
+    compared: Sequence[Compared], df: tuple[float, float], sign: int
+) -> tuple[list[Compared], list[Compared]]:
+    """What changed for certain, and what lies beyond its own interval only: Holm's step-down procedure.
+
+    Args:
+        compared: all figures that are compared.
+        df: degrees of freedom of the baseline's figures and of the others.
+        sign: 1 for growth, -1 for a fall.
+    """
     ranked = sorted(((each.p_value(df, sign), k) for k, each in enumerate(compared)))
     certain: list[int] = []
     for rank, (p, k) in enumerate(ranked):

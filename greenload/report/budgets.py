@@ -138,16 +138,16 @@ def check_window(window: MeasuredWindow, budgets: Iterable[Budget]) -> tuple[Che
 
     Measured joules are the whole machine's in that time, other processes included; modelled ones this process's.
     """
-    return tuple(_judged(budget, *_of_window(window, budget), narrower=_LONGER) for budget in budgets)
+    return tuple(judge_figure(budget, *_of_window(window, budget), narrower=_LONGER) for budget in budgets)
 
 
 def _check(report: Report, budget: Budget, comparison: Comparison | None) -> Check:
     figure, why = _of_report(report, budget)
-    judged = _judged(budget, figure, why)
+    judged = judge_figure(budget, figure, why)
     if judged.outcome in ("met", "missing") or budget.step:
         return judged
     blamed = (grew_most(comparison, _kind(budget)) if comparison is not None else "") or _weighs_most(report, budget)
-    return _judged(budget, figure, blamed)
+    return judge_figure(budget, figure, blamed)
 
 
 def _kind(budget: Budget) -> str:
@@ -157,7 +157,15 @@ def _kind(budget: Budget) -> str:
     return budget.field if budget.field in COUNTED else "CPU"
 
 
-def _judged(budget: Budget, figure: Figure, why: str, narrower: str = _NARROWER) -> Check:
+def judge_figure(budget: Budget, figure: Figure, why: str, narrower: str = _NARROWER) -> Check:
+    """What a figure says to a budget.
+
+    Args:
+        budget: with its limit, in the figure's unit.
+        figure: what is judged; missing where nobody could say.
+        why: what is said of it: the reason why it is missing, or what weighs most.
+        narrower: what is said where its interval holds the limit.
+    """
     outcome = budget.outcome(figure)
     said = [narrower] if outcome == "undecided" else []
     said += [why] if why else []

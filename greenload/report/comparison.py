@@ -121,7 +121,7 @@ def compare(a: Report, b: Report) -> Comparison:
         >>> compare(Report.load("before.json"), Report.load("after.json")).totals[0].ratio.value
         0.82
     """
-    machines = tuple(_machines(a.machine, b.machine))
+    machines = tuple(machine_differences(a.machine, b.machine))
     comparable = {name: _on_one_scale(a, b, name) for name in rows.GROUPS}
     notable = {*rows.notable_groups(a), *rows.notable_groups(b)}
     held_back = [name for name, fine in comparable.items() if not fine and name in notable]
@@ -195,17 +195,19 @@ def times(figure: Figure | None) -> str:
     return f"{figure.value:.{places}f} ({figure.low:.{places}f} to {figure.high:.{places}f})".replace("-", "−")
 
 
-def _machines(a: Machine, b: Machine) -> Iterator[Difference]:
+def machine_differences(a: Machine, b: Machine) -> Iterator[Difference]:
+    """How two machines and their versions differ."""
     for fact in fields(Machine):
         left, right = getattr(a, fact.name), getattr(b, fact.name)
         if isinstance(left, Mapping) and isinstance(right, Mapping):
-            yield from _unlike(left, right)
+            yield from differing_facts(left, right)
         elif left != right:
             show = bytes_text if fact.name == "memory_bytes" else str
             yield Difference(fact.name.replace("_", " ").replace(" bytes", ""), show(left), show(right))
 
 
-def _unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Difference]:
+def differing_facts(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Difference]:
+    """The members that two mappings don't share."""
     for name in sorted({*a, *b}):
         if a.get(name) != b.get(name):
             left, right = ("not there" if side.get(name) is None else str(side[name]) for side in (a, b))
@@ -214,7 +216,7 @@ def _unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Difference]:
 
 def _setups(a: Report, b: Report) -> Iterator[Difference]:
     facts = [{"samples": report.samples} | _facts(report) for report in (a, b)]
-    yield from _unlike(*facts)
+    yield from differing_facts(*facts)
     lacking = [notes.missing_parts(report) for report in (a, b)]
     for name in sorted({*lacking[0], *lacking[1]}):
         left, right = (f"without {', '.join(missing[name])}" if name in missing else "complete" for missing in lacking)
@@ -290,14 +292,14 @@ def _pair(a: ReportRow | None, b: ReportRow | None, comparable: Mapping[str, boo
     row = a or b
     assert row is not None  # matching gives at least one
     divide = row.kind != "unattributed"  # a ratio of what is left over means nothing
-    cpu = _change("CPU", "ms", a.cpu_ms if a else None, b.cpu_ms if b else None, divide=divide)
+    cpu = change_between("CPU", "ms", a.cpu_ms if a else None, b.cpu_ms if b else None, divide=divide)
     changes = {"CPU": cpu}
     for group in rows.GROUPS:
         left, right = (row.energy_mj.get(group) if row else None for row in (a, b))
         if left is not None or right is not None:
-            changes[group] = _change(group, "mJ", left, right, divide=divide, comparable=comparable[group])
-    read = _change("read", "bytes", a.device_bytes if a else None, b.device_bytes if b else None, divide=divide)
-    reads = _change("reads", "reads", a.reads if a else None, b.reads if b else None, divide=divide)
+            changes[group] = change_between(group, "mJ", left, right, divide=divide, comparable=comparable[group])
+    read = change_between("read", "bytes", a.device_bytes if a else None, b.device_bytes if b else None, divide=divide)
+    reads = change_between("reads", "reads", a.reads if a else None, b.reads if b else None, divide=divide)
     counted = dict(zip(COUNTED, (read, reads), strict=True))
     only = "" if a and b else "A" if a else "B"
     methods = (a.method if a else "", b.method if b else "")
@@ -306,19 +308,31 @@ def _pair(a: ReportRow | None, b: ReportRow | None, comparable: Mapping[str, boo
 
 def _totals(a: Report, b: Report, comparable: Mapping[str, bool]) -> Iterator[Change]:
     noun = rows.noun(a)
-    yield _change("CPU time", f"ms per {noun}", *(scale(report.total.cpu_s_per_sample, 1e3) for report in (a, b)))
+    yield change_between(
+        "CPU time", f"ms per {noun}", *(scale(report.total.cpu_s_per_sample, 1e3) for report in (a, b))
+    )
     notable = {*rows.notable_groups(a), *rows.notable_groups(b)}
     for group in [name for name in rows.GROUPS if name in notable]:
         left, right = (rows.by_group(report.total.energy_j_per_sample).get(group) for report in (a, b))
         if left is not None or right is not None:
             figures = (scale(figure, 1e3) if figure is not None else None for figure in (left, right))
-            yield _change(f"{group} joules", f"mJ per {noun}", *figures, comparable=comparable[group])
-    yield _change("full speed", f"{noun}s per second", a.full.samples_per_s, b.full.samples_per_s)
+            yield change_between(f"{group} joules", f"mJ per {noun}", *figures, comparable=comparable[group])
+    yield change_between("full speed", f"{noun}s per second", a.full.samples_per_s, b.full.samples_per_s)
 
 
-def _change(
+def change_between(
     name: str, unit: str, a: Figure | None, b: Figure | None, *, divide: bool = True, comparable: bool = True
 ) -> Change:
+    """One quantity in two reports.
+
+    Args:
+        name: of the quantity.
+        unit: of both figures.
+        a: in the first.
+        b: in the second.
+        divide: whether a ratio means anything.
+        comparable: whether the two are on one scale; else neither difference nor ratio is given.
+    """
     if a is None or b is None or a.value is None or b.value is None or not comparable:
         return Change(name, unit, a, b, None, None)
     return Change(name, unit, a, b, sum_figures([b, scale(a, -1)]), ratio(a, b) if divide else None)

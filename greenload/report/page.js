@@ -1,5 +1,5 @@
 "use strict";
-// Bars and power over time answer the pointer and, once focused, the arrow keys.
+// Bars, points and power over time answer the pointer and, once focused, the arrow keys; a table's heads sort it.
 const tip = document.getElementById("tip"), spoken = document.getElementById("spoken");
 
 function show(text, x, y) {
@@ -12,7 +12,7 @@ function show(text, x, y) {
 }
 function hide() { tip.style.visibility = "hidden"; }
 
-for (const bars of document.querySelectorAll(".bars")) {
+for (const bars of document.querySelectorAll(".bars, .scatter")) {
   const rows = [...bars.querySelectorAll("[data-tip]")];
   let at = -1;
   const on = (index) => { rows.forEach((row, k) => row.classList.toggle("on", k === index)); at = index; };
@@ -56,6 +56,20 @@ if (lanes) {
   for (const end of ["pointerleave", "blur"]) {
     lanes.addEventListener(end, () => { at = -1; hide(); for (const cursor of cursors) { cursor.style.display = "none"; } });
   }
+}
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  const order = (a, b) => a === b ? 0 : a === "" ? 1 : b === "" ? -1 : 0;
+  heads.forEach((head, k) => head.querySelector("button").addEventListener("click", () => {
+    const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+    heads.forEach((other) => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
+    const compared = (a, b) => a - b || (isNaN(a - b) ? a.localeCompare(b) : 0);
+    const rows = [...body.rows].map((row) => [row.cells[k].dataset.value, row]);
+    rows.sort(([a], [b]) => order(a, b) || sign * compared(a, b));  // what is unknown comes last, whichever way
+    body.append(...rows.map(([, row]) => row));
+  }));
 }
 
 function keys(element, count, now, go) {

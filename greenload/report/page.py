@@ -11,6 +11,7 @@ from typing import Any
 
 from greenload.energy.attribution.observation import IN_PLACE
 from greenload.energy.figures import PROVENANCES, Figure, scale, sum_figures
+from greenload.machine import Machine
 from greenload.report import charts, notes, rows
 from greenload.report.charts import BarChart
 from greenload.report.cost_records import ReportStep
@@ -313,16 +314,19 @@ def _cell(figure: Figure | None, row: ReportRow) -> dict[str, str]:
 
 def machine_facts(report: Report) -> list[tuple[str, str]]:
     """What the figures were found on, line by line."""
-    facts = report.machine
-    packages = ", ".join(f"{name} {version}" for name, version in sorted(facts.packages.items()))
+    return [*machine_rows(report.machine), ("profiled", report.created)]
+
+
+def machine_rows(machine: Machine) -> list[tuple[str, str]]:
+    """A machine, line by line."""
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(machine.packages.items()))
     return [
-        ("processor", f"{facts.cpu_model}, {facts.cpus} CPUs"),
-        ("memory", bytes_text(facts.memory_bytes)),
-        ("system", facts.os),
-        ("Python", facts.python),
+        ("processor", f"{machine.cpu_model}, {machine.cpus} CPUs"),
+        ("memory", bytes_text(machine.memory_bytes)),
+        ("system", machine.os),
+        ("Python", machine.python),
         ("packages", packages),
-        *((name, DASH if value is None else str(value)) for name, value in facts.extra.items()),
-        ("profiled", report.created),
+        *((name, DASH if value is None else str(value)) for name, value in machine.extra.items()),
     ]
 
 

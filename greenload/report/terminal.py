@@ -96,13 +96,13 @@ def render_comparison(comparison: Comparison) -> RenderableType:
     if comparison.machines:
         unlike = "Not the same machine or versions: differences below may be theirs, not the pipeline's"
         lines.append(Sentence(unlike, "bold red"))
-        lines.append(_differences(comparison.machines))
+        lines.append(render_differences(comparison.machines))
     for letter, report in (("A", comparison.a), ("B", comparison.b)):
         lines.append(Sentence(Text.assemble((f"{letter}  {rows.title(report)}", "bold"), ": ", rows.subject(report))))
         if warning := rows.warning(report):
             lines.append(Sentence(warning, "bold red", indent=3))
     if comparison.setups:
-        lines.append(_differences(comparison.setups))
+        lines.append(render_differences(comparison.setups))
     table_lines = []
     for pair in comparison.pairs:
         change = pair.changes["CPU"]
@@ -121,7 +121,8 @@ def render_comparison(comparison: Comparison) -> RenderableType:
     return Group(*lines)
 
 
-def _differences(differences: Iterable[Difference]) -> RenderableType:
+def render_differences(differences: Iterable[Difference]) -> RenderableType:
+    """What two reports don't share, a row each."""
     return Facts(
         ("", "A", "B"),
         [[printable(part) for part in (difference.name, difference.a, difference.b)] for difference in differences],

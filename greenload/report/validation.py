@@ -75,6 +75,11 @@ def version_of(data: Any) -> str:
     return found if isinstance(found, str) else ""
 
 
+def is_of(data: Any, version: str) -> bool:
+    """Whether a document says that it is of a format, in whatever version."""
+    return version_of(data).partition("/")[0] == version.partition("/")[0]
+
+
 def schema(version: str = SCHEMA) -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of a profile's report, a fit's or a comparison of strategies."""
     document = _read(version)

@@ -11,7 +11,7 @@ from greenload.errors import ReportError, UsageError
 from greenload.machine import Machine
 from greenload.report.data import Report
 from greenload.report.record import json_fields, load_record, save_json, typed_fields
-from greenload.report.validation import FIT_SCHEMA, validate, version_of
+from greenload.report.validation import FIT_SCHEMA, is_of, validate
 from greenload.system import file_output
 from greenload.text import screen_width
 from greenload.training.drift import Drift
@@ -148,9 +148,13 @@ def load_report(path: str | os.PathLike[str]) -> Report | FitReport:
         >>> load_report("fit.json").fit.waiting_share
         0.31
     """
+    return load_record(path, report_of)
 
-    def read(data: Any) -> Report | FitReport:
-        is_fit = version_of(data).partition("/")[0] == FIT_SCHEMA.partition("/")[0]
-        return FitReport.from_dict(data) if is_fit else Report.from_dict(data)
 
-    return load_record(path, read)
+def report_of(data: Any) -> Report | FitReport:
+    """A profile's report or a fit's, whichever JSON data are.
+
+    Raises:
+        ReportError: they are neither of this version.
+    """
+    return FitReport.from_dict(data) if is_of(data, FIT_SCHEMA) else Report.from_dict(data)

@@ -23,11 +23,12 @@ OTHER_COLONS = {
     "_in_overlay": "folders of an overlay",
     "PublishedPort.name": "an address of IPv6",
     "_locate": "HOST:FOLDER of a network's file system",
+    "_names": "FILE:NAME of a strategy",
     "_names_tensorflow": "FILE:NAME of a pipeline",
     "_source": "HOST:PORT of a training",
     "clocked_copy": "what a clock misses, in front of what follows from it",
     "base": "NODE:OUTPUT of a graph",
-    "find_pipeline": "FILE:NAME of a pipeline",
+    "_parts_of": "FILE:NAME of a pipeline",
     "look": "fields of /proc/cpuinfo",
     "state_of": "NODE:OUTPUT of a graph",
 }
