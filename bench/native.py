@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from greenload.backends.native import library
-from greenload.backends.native.library import Flag, Form, KernelStep, Op, Program
+from greenload.backends.native.abi import Flag, Form, KernelStep, Op
+from greenload.backends.native.library import Program
 
 SIDE = 224
 IMAGES = 512

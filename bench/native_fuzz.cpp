@@ -73,7 +73,7 @@ void extend(Program& program, Shape& shape, Random& random) {
   const bool filtered = shape.dtype == GL_UINT8 || shape.dtype == GL_FLOAT32;
   const double coin = static_cast<double>(random() % 2);
   auto real = [&] { return std::normal_distribution<double>(0, 1)(random); };
-  switch (random() % 12) {
+  switch (random() % 14) {
     case 0: {
       const int64_t turn = between(random, 1, 8);
       add(program, GL_TURN, shape, {static_cast<double>(turn)});
@@ -114,7 +114,9 @@ void extend(Program& program, Shape& shape, Random& random) {
       if (!filtered) {
         return;
       }
-      add(program, GL_WARP, shape, {1 + real() / 3, real() / 3, real() * 20, real() / 3, 1 + real() / 3, real() * 20});
+      add(program, random() % 3 ? GL_WARP : GL_PERSPECTIVE, shape,  // a warp reads the first six
+          {1 + real() / 3, real() / 3, real() * 20, real() / 3, 1 + real() / 3, real() * 20, real() / 90, real() / 90,
+           1.0, coin});
       give(program, {real()});
       return;
     case 6:
@@ -135,6 +137,26 @@ void extend(Program& program, Shape& shape, Random& random) {
         add(program, random() % 2 ? GL_AUTOCONTRAST : GL_EQUALIZE, shape, {coin});
       }
       return;
+    case 11:
+      if (shape.dtype == GL_UINT8) {
+        add(program, GL_SHARPEN, shape,
+            {random() % 2 ? static_cast<double>(random() % 20) / 10 : std::fabs(real()) * 1e4});
+      }
+      return;
+    case 12:
+      if (shape.dtype != GL_UINT8) {
+        return;
+      }
+      switch (random() % 4) {
+        case 0: add(program, GL_BRIGHTNESS, shape, {std::fabs(real())}); return;
+        case 1: add(program, GL_POSTERIZE, shape, {static_cast<double>(between(random, 1, 8))}); return;
+        case 2: add(program, GL_SOLARIZE, shape, {real() * 100 + 128}); return;
+        default:
+          if (shape.channels == 3) {
+            add(program, GL_CONTRAST, shape, {std::fabs(real())});
+          }
+          return;
+      }
     case 9: {
       if (!filtered) {
         return;
@@ -160,6 +182,27 @@ void extend(Program& program, Shape& shape, Random& random) {
       shape.dtype = step.dtype_out;
     }
   }
+}
+
+// Up to three chains of an image's own size, summed.
+void fork(Program& program, const Shape& shape, Random& random) {
+  add(program, GL_FORK, shape, {}).column = -1;
+  int64_t left = 1 << 16;
+  for (int64_t chain = between(random, 0, 3); chain > 0; chain--) {
+    for (int64_t k = between(random, 0, 3); k > 0; k--) {
+      const size_t steps = program.steps.size(), params = program.params.size();
+      Shape after = shape;
+      extend(program, after, random);
+      if (after.height != shape.height || after.width != shape.width || after.dtype != shape.dtype) {
+        program.steps.resize(steps);
+        program.params.resize(params);
+      }
+    }
+    const int64_t weight = between(random, 0, left);
+    left -= weight;
+    add(program, GL_ADD, shape, {std::ldexp(static_cast<double>(weight), -16)});
+  }
+  add(program, GL_SUM, shape, {std::ldexp(static_cast<double>(left), -16)});
 }
 
 // Params that no caller should give.
@@ -201,7 +244,7 @@ int32_t run(const Program& program, const std::vector<uint8_t>& image, const int
   if (status[0] != GL_OK && (!reasons[0] || !memchr(reasons.data(), 0, GL_REASON))) {
     abort();
   }
-  gl_counter counters[64];
+  gl_counter counters[128];
   gl_counters(made, counters);
   gl_program_free(made);
   return status[0];
@@ -336,7 +379,11 @@ void one_program(Random& random, int64_t* counts) {
   }
   add(program, GL_FLIP, shape, {0.0});
   for (int64_t k = between(random, 0, 6); k > 0; k--) {
-    extend(program, shape, random);
+    if (shape.dtype == GL_UINT8 && random() % 5 == 0) {
+      fork(program, shape, random);
+    } else {
+      extend(program, shape, random);
+    }
   }
   const bool spoilt = random() % 10 == 0;
   if (spoilt) {

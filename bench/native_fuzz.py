@@ -135,11 +135,11 @@ def _kept() -> list[bytes]:
     """Plain JPEGs in every form; none where the kernel isn't built."""
     from damage import whole
 
-    from greenload.backends.native import library
+    from greenload.backends.native import abi, library
 
     blobs: list[bytes] = []
     for data in [] if library.why_missing() else whole().values():
-        for form in sorted(set(library.Form) - {library.Form.ENCODED}):
+        for form in sorted(set(abi.Form) - {abi.Form.ENCODED}):
             with contextlib.suppress(ValueError):
                 blobs.append(library.transcode(data, form))
     return blobs

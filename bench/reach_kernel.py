@@ -23,7 +23,8 @@ from bench.contest import Row, Spread
 from bench.native import SIDE, kernel_params
 from bench.processes import output_of
 from greenload.backends.native import library
-from greenload.backends.native.library import Flag, KernelStep, Op, Program
+from greenload.backends.native.abi import Flag, KernelStep, Op
+from greenload.backends.native.library import Program
 
 BUILD_REACH_S, SUM_LEAST, OVERHEAD_REACH = 30.0, 0.97, 0.01
 IMAGES = 256

@@ -19,7 +19,7 @@ from bench.by_hand import MEAN, SIDE, STD, Workload
 from bench.contest import MakeBatches
 from greenload.backends import registry
 from greenload.backends.native import library
-from greenload.backends.native.library import Form
+from greenload.backends.native.abi import Form
 
 PLAIN, ANTIALIASED, CACHED = "streaming", "antialiased", "cached"
 FLOAT, EVALUATION, SMALL = "float32", "evaluation", "arrays"

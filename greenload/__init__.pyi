@@ -34,6 +34,7 @@ from greenload.sources import ImageFolder as ImageFolder
 from greenload.sources import TFRecords as TFRecords
 from greenload.sources import open_folder as open_folder
 from greenload.stages import Apply as Apply
+from greenload.stages import AugMix as AugMix
 from greenload.stages import AutoAugment as AutoAugment
 from greenload.stages import Batch as Batch
 from greenload.stages import Cache as Cache
@@ -48,6 +49,7 @@ from greenload.stages import OneHot as OneHot
 from greenload.stages import Pad as Pad
 from greenload.stages import Primitive as Primitive
 from greenload.stages import RandAugment as RandAugment
+from greenload.stages import RandomAdjustSharpness as RandomAdjustSharpness
 from greenload.stages import RandomAffine as RandomAffine
 from greenload.stages import RandomApply as RandomApply
 from greenload.stages import RandomAutocontrast as RandomAutocontrast
@@ -59,6 +61,7 @@ from greenload.stages import RandomGrayscale as RandomGrayscale
 from greenload.stages import RandomHorizontalFlip as RandomHorizontalFlip
 from greenload.stages import RandomInvert as RandomInvert
 from greenload.stages import RandomOrder as RandomOrder
+from greenload.stages import RandomPerspective as RandomPerspective
 from greenload.stages import RandomPosterize as RandomPosterize
 from greenload.stages import RandomResizedCrop as RandomResizedCrop
 from greenload.stages import RandomRotation as RandomRotation

@@ -109,29 +109,31 @@ BETA_STEPS = 4096
 """How many steps ``beta`` divides 0 … 1 into."""
 
 
-def beta(uniforms: Array, alpha: float, ops: Ops = NUMPY) -> Array:
-    """Draws of the distribution Beta(alpha, alpha), each rounded to the nearest multiple of 1 / ``BETA_STEPS``.
+def beta(uniforms: Array, alpha: float, ops: Ops = NUMPY, other: float | None = None) -> Array:
+    """Draws of the distribution Beta(alpha, other), each rounded to the nearest multiple of 1 / ``BETA_STEPS``.
 
     A uniform ``u`` becomes the largest ``k / BETA_STEPS`` for which ``F((k − ½) / BETA_STEPS) ≤ u``, where ``F`` is the
     distribution function. That is the inverse of ``F`` at ``u``, rounded, and takes comparisons with a table alone.
 
     Args:
         uniforms: float64 ``[n]`` in ``[0, 1)``.
-        alpha: the distribution's parameter, above zero.
+        alpha: the distribution's first parameter, above zero.
         ops: the array namespace.
+        other: its second; the same if not given.
 
     Returns:
         float64 ``[n]`` in ``[0, 1]``.
     """
-    return ops.f64(ops.count_up_to(_beta_bounds(alpha), uniforms)) * (1.0 / BETA_STEPS)
+    bounds = _beta_bounds(alpha, alpha if other is None else other)
+    return ops.f64(ops.count_up_to(bounds, uniforms)) * (1.0 / BETA_STEPS)
 
 
 @functools.lru_cache(64)
-def _beta_bounds(alpha: float) -> NDArray[np.float64]:
+def _beta_bounds(alpha: float, other: float) -> NDArray[np.float64]:
     """Where one multiple ends and the next begins: the distribution function half-way between them, ascending."""
     from scipy.special import betainc
 
-    bounds: NDArray[np.float64] = betainc(alpha, alpha, (np.arange(BETA_STEPS) + 0.5) / BETA_STEPS)
+    bounds: NDArray[np.float64] = betainc(alpha, other, (np.arange(BETA_STEPS) + 0.5) / BETA_STEPS)
     # Versions of SciPy may differ in the last bits: rounded, all draw the same.
     bounds = np.rint(bounds * 2.0**40) * 2.0**-40
     bounds.flags.writeable = False

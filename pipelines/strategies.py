@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import greenload as gl
 from greenload import strategies
 
-__all__ = ["autoaugment", "mixes", "randaugment", "standard", "three_augment", "trivial"]
+__all__ = ["augmix", "autoaugment", "mixes", "randaugment", "standard", "three_augment", "trivial"]
 
 
 def standard(data: str, batch: int = 64, seed: int = 0) -> gl.Pipeline:
@@ -56,6 +56,17 @@ def autoaugment(data: str, batch: int = 64, seed: int = 0) -> gl.Pipeline:
         seed: decides all that is drawn.
     """
     return _pipeline(data, strategies.autoaugment(), batch, seed)
+
+
+def augmix(data: str, batch: int = 64, seed: int = 0) -> gl.Pipeline:
+    """AugMix: three chains of one to three operations each, mixed with each other and with the image.
+
+    Args:
+        data: the folder of classes, or what ``greenload pack`` made of it.
+        batch: images a batch.
+        seed: decides all that is drawn.
+    """
+    return _pipeline(data, strategies.augmix(), batch, seed)
 
 
 def three_augment(data: str, batch: int = 64, seed: int = 0) -> gl.Pipeline:

@@ -26,6 +26,8 @@ STUB = Path(gl.__file__).with_suffix(".pyi").read_text()
 NAMES = [
     "Apply",
     "Arrays",
+    "AugMix",
+    "AutoAugment",
     "BackendUnavailable",
     "Batch",
     "Batches",
@@ -51,6 +53,8 @@ NAMES = [
     "Position",
     "Primitive",
     "Proxy",
+    "RandAugment",
+    "RandomAdjustSharpness",
     "RandomAffine",
     "RandomApply",
     "RandomAutocontrast",
@@ -62,6 +66,7 @@ NAMES = [
     "RandomHorizontalFlip",
     "RandomInvert",
     "RandomOrder",
+    "RandomPerspective",
     "RandomPosterize",
     "RandomResizedCrop",
     "RandomRotation",
@@ -79,6 +84,7 @@ NAMES = [
     "TFDS",
     "TFRecords",
     "ToDtype",
+    "TrivialAugmentWide",
     "UsageError",
     "calibrate",
     "compare",
@@ -100,8 +106,10 @@ def test_the_public_names_are_those_of_the_stub() -> None:
     """Type checkers follow the stub, so that every name in it, and no other, is what its line says."""
     lines = re.findall(r"^from (greenload\.[\w.]+) import (\w+) as (\w+)$", STUB, re.MULTILINE)
     assert [shown for _, _, shown in lines] == [name for _, name, _ in lines]
-    assert sorted(name for _, name, _ in lines) == NAMES and STUB.count("import") == len(lines)
-    assert dir(gl) == sorted(gl.__all__) == sorted([*NAMES, "__version__"])
+    rooms = re.findall(r"^from greenload import (\w+) as \1$", STUB, re.MULTILINE)
+    assert sorted(name for _, name, _ in lines) == NAMES and STUB.count("import") == len(lines) + len(rooms)
+    assert dir(gl) == sorted(gl.__all__) == sorted([*NAMES, *rooms, "__version__"])
+    assert rooms == ["strategies"] and gl.strategies is importlib.import_module("greenload.strategies")
     for module, name, _ in lines:
         assert getattr(gl, name) is getattr(importlib.import_module(module), name)
     with pytest.raises(AttributeError, match="no attribute 'loud'"):

@@ -23,6 +23,7 @@ FLOATS = (np.float16, np.float32, np.float64, np.array)
 # Each with whole numbers, or numbers that float16 holds.
 OF_INTEGERS: dict[str, Callable[[Any], Stage]] = {
     "Apply": lambda n: gl.Apply(abs, shape=(n(3), None, n(1))),
+    "AugMix": lambda n: gl.AugMix(n(4), n(2), n(3), n(1), np.bool_(False), n(9)),
     "Batch": lambda n: gl.Batch(n(7), np.bool_(True)),
     "CenterCrop": lambda n: gl.CenterCrop((n(5), n(6))),
     "CutMix": lambda n: gl.CutMix(n(1), n(10)),
@@ -30,8 +31,12 @@ OF_INTEGERS: dict[str, Callable[[Any], Stage]] = {
     "MixUp": lambda n: gl.MixUp(n(1), n(10)),
     "OneHot": lambda n: gl.OneHot(n(10)),
     "Pad": lambda n: gl.Pad([n(1), n(2)], fill=n(3)),
+    "RandomAdjustSharpness": lambda n: gl.RandomAdjustSharpness(n(2), n(1)),
+    "AutoAugment": lambda n: gl.AutoAugment(fill=n(9)),
+    "RandAugment": lambda n: gl.RandAugment(n(3), n(5), n(11), None, np.bool_(True), n(9)),
     "RandomCrop": lambda n: gl.RandomCrop(n(32), padding=n(4), pad_if_needed=np.bool_(True)),
     "RandomErasing": lambda n: gl.RandomErasing(n(1), value=(n(1), n(2), n(3))),
+    "RandomPerspective": lambda n: gl.RandomPerspective(n(1), n(1), n(7)),
     "RandomPosterize": lambda n: gl.RandomPosterize(n(4)),
     "RandomResizedCrop": lambda n: gl.RandomResizedCrop(n(64), antialias=np.bool_(False)),
     "Resize": lambda n: gl.Resize(n(64), np.bool_(False)),
@@ -39,11 +44,13 @@ OF_INTEGERS: dict[str, Callable[[Any], Stage]] = {
     "Shuffle": lambda n: gl.Shuffle(block=n(9)),
 }
 OF_FLOATS: dict[str, Callable[[Any], Stage]] = {
+    "AugMix": lambda x: gl.AugMix(alpha=x(0.5), fill=x(7.0)),
     "ColorJitter": lambda x: gl.ColorJitter(x(0.5), (x(0.25), x(2.0)), hue=x(0.125)),
     "CutMix": lambda x: gl.CutMix(x(0.5)),
     "GaussianBlur": lambda x: gl.GaussianBlur(3, (x(0.5), x(2.0))),
     "MixUp": lambda x: gl.MixUp(x(0.5)),
     "Normalize": lambda x: gl.Normalize([x(0.5)], (x(0.25),)),
+    "RandomAdjustSharpness": lambda x: gl.RandomAdjustSharpness(x(1.5), x(0.25)),
     "RandomAffine": lambda x: gl.RandomAffine(x(7.5), (x(0.5), x(0.25)), (x(0.5), x(1.5)), x(3.5), x(0.5)),
     "RandomApply": lambda x: gl.RandomApply(gl.RandomVerticalFlip(x(0.25)), x(0.5)),
     "RandomAutocontrast": lambda x: gl.RandomAutocontrast(x(0.25)),
@@ -53,10 +60,12 @@ OF_FLOATS: dict[str, Callable[[Any], Stage]] = {
     "RandomGrayscale": lambda x: gl.RandomGrayscale(x(0.25)),
     "RandomHorizontalFlip": lambda x: gl.RandomHorizontalFlip(x(0.25)),
     "RandomInvert": lambda x: gl.RandomInvert(x(0.25)),
+    "RandomPerspective": lambda x: gl.RandomPerspective(x(0.25), x(0.5), x(0.5)),
     "RandomPosterize": lambda x: gl.RandomPosterize(4, x(0.25)),
     "RandomResizedCrop": lambda x: gl.RandomResizedCrop(64, (x(0.25), x(1.0)), (x(0.5), x(2.0))),
     "RandomSolarize": lambda x: gl.RandomSolarize(x(100.5), x(0.25)),
     "RandomVerticalFlip": lambda x: gl.RandomVerticalFlip(x(0.25)),
+    "TrivialAugmentWide": lambda x: gl.TrivialAugmentWide(fill=x(9.0)),
 }
 
 

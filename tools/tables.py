@@ -23,6 +23,7 @@ from greenload.stages import (
     GaussianBlur,
     Normalize,
     Pad,
+    RandomAdjustSharpness,
     RandomAffine,
     RandomCrop,
     RandomErasing,
@@ -64,6 +65,7 @@ SHOWN: dict[str, Sequence[tuple[str, Stage]]] = {
     "ColorJitter": [("", ColorJitter(0.4, 0.4, 0.4, 0.1))],
     "RandomGrayscale": [("", RandomGrayscale())],
     "RandomPosterize": [("", RandomPosterize(4))],
+    "RandomAdjustSharpness": [("", RandomAdjustSharpness(2))],
     "GaussianBlur": [("", GaussianBlur(23))],
     "RandomErasing": [("", RandomErasing())],
     "Normalize": [("", Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))],
@@ -86,7 +88,8 @@ image goes through.
 **How to read a tolerance.** The first number is the largest distance of any value from the stage's reference, which is
 computed in float64. Two backends may lie twice as far apart. The number in brackets is the largest mean distance over
 an image. "rim" is the largest distance in the outermost pixel on each side, where it is larger there. "exact" means
-the same bits.
+the same bits. Of operations one after another, as policies have them, the distances are added: what `Equalize` or
+another operation enlarges of those before it isn't in them.
 
 **Units** are those of the values that leave: levels (0 … 255) for uint8, the image's own range (0 … 1) for float32,
 standard deviations after `Normalize`. `ToDtype` and `Normalize` are shown for `scale=True` and for ImageNet's means and

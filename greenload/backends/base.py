@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from greenload.backends.clocks import StepClock
 from greenload.plans.steps import IN_TF_DATA, BackendTraits
 from greenload.specs import DTYPES, ImageSpec
-from greenload.stages.primitives import Choice, Primitive
+from greenload.stages.primitives import Choice, Primitive, WeightedSum
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,8 @@ class BackendTable:
             _summed([self.tolerance(part.primitive, part.spec_in) or EXACT for part in parts])
             for parts in choice.alternatives
         ]
+        if isinstance(choice, WeightedSum):
+            return _weighed(each)
         if choice.turns > 1:
             return _summed(each)
         rim = max(_rim(tolerance) for tolerance in each)
@@ -129,6 +131,13 @@ def _rim(tolerance: Tolerance) -> float:
 
 def _summed(stated: Sequence[Tolerance]) -> Tolerance:
     worst, rim = sum(tolerance.max for tolerance in stated), sum(map(_rim, stated))
+    return Tolerance(worst, sum(tolerance.mean for tolerance in stated), rim if rim > worst else None)
+
+
+def _weighed(stated: Sequence[Tolerance]) -> Tolerance:
+    """Of a sum of levels whose weights sum to 1: no value lies farther off than its farthest term, but rounding may
+    carry any term's difference on."""
+    worst, rim = max(tolerance.max for tolerance in stated), max(map(_rim, stated))
     return Tolerance(worst, sum(tolerance.mean for tolerance in stated), rim if rim > worst else None)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from greenload import randomness, scalars
 from greenload.backends import registry
-from greenload.backends.native import library
+from greenload.backends.native import abi, library
 from greenload.errors import RecordError, SourceError, UsageError
 from greenload.loading.pack_description import SPLIT, Format, describe, shard_names
 from greenload.loading.verify import good_indices, verify
@@ -342,7 +342,7 @@ def _as_it_is(image: bytes) -> bytes:
 def _transcoded(image: bytes) -> bytes:
     """A plain JPEG in the form that a crop is decoded from at the least cost; any other file as it is."""
     try:
-        return library.transcode(image, library.Form.TRANSCODED)
+        return library.transcode(image, abi.Form.TRANSCODED)
     except ValueError:
         return image
 

@@ -86,7 +86,8 @@ def _check_lowerings(primitive: p.Primitive) -> None:
 
 
 def _at_fault(pipeline: Pipeline, step: Step) -> tuple[str, p.Primitive]:
-    """Which stage, and which of its primitives, a step's backend doesn't do: of a combinator, what is inside it."""
+    """Which stage, and which of its primitives, a step's backend doesn't do: of a combinator, what is inside it; of a
+    policy, the operation."""
     assert step.primitive is not None  # what makes a step one of pixels
     if step.stage is None:
         return " + ".join(step.stages), step.primitive
@@ -97,8 +98,12 @@ def _at_fault(pipeline: Pipeline, step: Step) -> tuple[str, p.Primitive]:
         part = next(wrong, None)
         if part is None:
             break
-        stage, primitive = stage.inside[part.stage], part.primitive
-        shown = f"{stage} inside {pipeline.stages[step.stage].title}"
+        primitive = part.primitive
+        if stage.inside:
+            stage = stage.inside[part.stage]
+            shown = f"{stage} inside {pipeline.stages[step.stage].title}"
+        elif not isinstance(primitive, p.Choice):
+            shown = f"{type(primitive).__name__} of {stage}"
     return shown, primitive
 
 

@@ -152,6 +152,8 @@ def work_of_step(step: Step, kinds: Mapping[str, float]) -> Iterator[Work]:
         case p.Call():
             pass  # the same wherever it can run
         case p.Choice():
+            if isinstance(primitive, p.WeightedSum):  # a pass over the results
+                yield Work(step.backend, work_name(step), amounts, stages)
             for parts, share in zip(primitive.alternatives, primitive.shares, strict=True):
                 for work in (work for part in parts for work in work_of_step(_as_step(step, part), kinds)):
                     yield replace(work, amounts=work.amounts.times(share))

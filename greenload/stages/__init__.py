@@ -5,6 +5,7 @@ from __future__ import annotations
 from greenload.stages.affine import RandomAffine as RandomAffine
 from greenload.stages.affine import RandomRotation as RandomRotation
 from greenload.stages.apply import Apply as Apply
+from greenload.stages.augmix import AugMix as AugMix
 from greenload.stages.base import Params as Params
 from greenload.stages.base import Stage as Stage
 from greenload.stages.color import ColorJitter as ColorJitter
@@ -23,6 +24,7 @@ from greenload.stages.dataset import Cache as Cache
 from greenload.stages.dataset import Decode as Decode
 from greenload.stages.dataset import Shuffle as Shuffle
 from greenload.stages.filters import GaussianBlur as GaussianBlur
+from greenload.stages.filters import RandomAdjustSharpness as RandomAdjustSharpness
 from greenload.stages.filters import RandomErasing as RandomErasing
 from greenload.stages.geometry import RandomHorizontalFlip as RandomHorizontalFlip
 from greenload.stages.geometry import RandomVerticalFlip as RandomVerticalFlip
@@ -35,6 +37,7 @@ from greenload.stages.levels import RandomPosterize as RandomPosterize
 from greenload.stages.levels import RandomSolarize as RandomSolarize
 from greenload.stages.mixing import CutMix as CutMix
 from greenload.stages.mixing import MixUp as MixUp
+from greenload.stages.perspective import RandomPerspective as RandomPerspective
 from greenload.stages.policies import AutoAugment as AutoAugment
 from greenload.stages.policies import RandAugment as RandAugment
 from greenload.stages.policies import TrivialAugmentWide as TrivialAugmentWide

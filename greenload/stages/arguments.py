@@ -183,6 +183,19 @@ def need_filterable(stage: object, spec: ImageSpec) -> None:
         )
 
 
+def need_levels(stage: object, spec: ImageSpec) -> None:
+    """Refuse encoded bytes, and dtypes other than uint8.
+
+    Raises:
+        PipelineError: ``spec`` is encoded, or of another dtype.
+    """
+    need_decoded(stage, spec)
+    if spec.dtype != "uint8":
+        raise PipelineError(
+            f"{stage} works on uint8 images, but here they are {spec.dtype}: put it before ToDtype({spec.dtype!r})"
+        )
+
+
 def need_level(stage: object, name: str, value: tuple[float, ...], spec: ImageSpec) -> None:
     """Refuse values that images of a dtype can't have.
 

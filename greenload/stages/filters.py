@@ -20,13 +20,14 @@ from greenload.stages.arguments import (
     need_decoded,
     need_filterable,
     need_level,
+    need_levels,
     need_single,
     probability,
 )
 from greenload.stages.base import Params, Stage
 from greenload.stages.cropping import ATTEMPTS, attempted_sides
 from greenload.stages.primitives import Primitive
-from greenload.stages.reference import blur, constant
+from greenload.stages.reference import blur, constant, sharpen
 
 
 @public
@@ -85,6 +86,62 @@ class GaussianBlur(Stage):
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
         return blur(image, float(params["sigma"]), *self._taps)
+
+
+@public
+@dataclass(frozen=True)
+class RandomAdjustSharpness(Stage):
+    """Sharper, or blurred, with probability ``p`` (``torchvision.transforms.v2.RandomAdjustSharpness``), in uint8
+    images of any number of channels.
+
+    Each value ``v`` becomes ``v · f + s · (1 − f)``, clipped and rounded half up, with ``f = sharpness_factor`` and
+    ``s = (4 v + the sum of the 3 × 3 values around and at it) / 13``, Pillow's smoothing kernel. The outermost pixels
+    stay as they are, and so does an image of fewer than 3 rows or columns. An image that wasn't drawn costs nothing. It
+    may stand before ``Batch`` or after it. "Sharpness" of AutoAugment (Cubuk et al. 2019, arXiv 1805.09501).
+
+    torchvision and Pillow's ``ImageEnhance.Sharpness`` round ``s`` to a level first, and cut the result: up to a level
+    apart from this for factors from 0 to 2. torchvision takes floats too. ``keras.layers.RandomSharpness`` gives
+    floats, draws half the factor from an interval, and counts 0 beyond the border.
+
+    Args:
+        sharpness_factor: 0 for ``s`` alone, 1 for the image as it is, 2 for twice its sharpness; any number from 0.
+        p: how likely, between 0 and 1.
+
+    Raises:
+        PipelineError: an argument is out of range; or, in a pipeline, images are not of uint8.
+
+    Example:
+        >>> Decode(), RandomResizedCrop(224), RandomAdjustSharpness(2, p=0.2)
+    """
+
+    draws: ClassVar[int] = 1
+    numbers: ClassVar[int] = 1
+
+    sharpness_factor: float
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        factor = scalars.number(self.sharpness_factor)
+        if factor is None or factor < 0:
+            raise PipelineError(
+                f"RandomAdjustSharpness: sharpness_factor must be a number from 0, not {self.sharpness_factor!r}"
+            )
+        object.__setattr__(self, "sharpness_factor", factor)
+        object.__setattr__(self, "p", probability("RandomAdjustSharpness", self.p))
+
+    def out_spec(self, spec: ImageSpec) -> ImageSpec:
+        need_levels(self, spec)
+        return spec
+
+    def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
+        unit = numbers[..., 0] * 0.0 + 1.0
+        return {"factor": ops.where(numbers[..., 0] < self.p, unit * self.sharpness_factor, unit)}
+
+    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
+        return () if self.sharpness_factor == 1.0 else (pixels.Sharpen(),)
+
+    def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
+        return sharpen(image, float(params["factor"]))
 
 
 @public

@@ -15,7 +15,7 @@ from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages import reference
-from greenload.stages.arguments import finite, need_decoded, probability
+from greenload.stages.arguments import finite, need_levels, probability
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 
@@ -34,11 +34,7 @@ class _LevelMap(Stage):
         object.__setattr__(self, "p", probability(type(self).__name__, self.p))
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
-        need_decoded(self, spec)
-        if spec.dtype != "uint8":
-            raise PipelineError(
-                f"{self} works on uint8 images, but here they are {spec.dtype}: put it before ToDtype({spec.dtype!r})"
-            )
+        need_levels(self, spec)
         return spec
 
     def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:

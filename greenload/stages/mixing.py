@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,18 @@ ALPHAS = (1e-3, 1e3)
 """The smallest and the largest parameter of Beta(alpha, alpha)."""
 
 
+def alpha_of(stage: str, value: Any) -> float:
+    """The parameter of Beta(alpha, alpha).
+
+    Raises:
+        PipelineError: it is out of range.
+    """
+    alpha = scalars.number(value)
+    if alpha is None or not ALPHAS[0] <= alpha <= ALPHAS[1]:
+        raise PipelineError(f"{stage}: alpha must be a number from {ALPHAS[0]:g} to {ALPHAS[1]:g}, not {value!r}")
+    return alpha
+
+
 @dataclass(frozen=True)
 class Mixing(Stage):
     """What ``MixUp`` and ``CutMix`` share. Params, with a row for each image of a batch:
@@ -43,12 +55,8 @@ class Mixing(Stage):
     num_classes: int | None = None
 
     def __post_init__(self) -> None:
-        name, alpha = type(self).__name__, scalars.number(self.alpha)
-        if alpha is None or not ALPHAS[0] <= alpha <= ALPHAS[1]:
-            raise PipelineError(
-                f"{name}: alpha must be a number from {ALPHAS[0]:g} to {ALPHAS[1]:g}, not {self.alpha!r}"
-            )
-        object.__setattr__(self, "alpha", alpha)
+        name = type(self).__name__
+        object.__setattr__(self, "alpha", alpha_of(name, self.alpha))
         if self.num_classes is not None:
             classes = scalars.positive(PipelineError, f"{name}: num_classes", self.num_classes, " or None")
             object.__setattr__(self, "num_classes", classes)

@@ -51,12 +51,17 @@ class _Drawn:
 
     def value_of(self, name: str, otherwise: float = 0.0) -> Array:
         """The values of the images that got an operation; for the others a number that does nothing."""
-        return self.ops.where(self.name_is(name), self.value, self.value * 0.0 + otherwise)
+        return self.ops.where(self.name_is(name), self.value, self.nothing + otherwise)
+
+    @property
+    def nothing(self) -> Array:
+        """Zeros, of whole numbers: −1.0 · 0 is the negative one, and TensorFlow leaves out the + 0 that mends it."""
+        return self.ops.f64(self.height * 0)
 
 
 def _matrix(drawn: _Drawn) -> Params:
     """Shears about the upper left corner, shifts by whole pixels, and turns about the centre, counter-clockwise."""
-    ops, none = drawn.ops, drawn.value * 0.0
+    ops, none = drawn.ops, drawn.nothing
     sine, cosine = sin_cos(drawn.value_of("Rotate"), ops)
     across, down = drawn.value_of("ShearX") - sine, drawn.value_of("ShearY") + sine
     wide, tall = ops.f64(drawn.width), ops.f64(drawn.height)
@@ -67,7 +72,9 @@ def _matrix(drawn: _Drawn) -> Params:
         ops.stack([cosine, across, x - cosine * to_x - across * to_y], axis=-1),
         ops.stack([down, cosine, y - down * to_x - cosine * to_y], axis=-1),
     ]
-    return {"matrix": ops.stack(rows, axis=-2)}
+    matrix = ops.stack(rows, axis=-2)
+    # TensorFlow's graph optimiser changes signs of zeros.
+    return {"matrix": ops.where(matrix == 0.0, ops.f64(np.zeros(())), matrix)}
 
 
 def _pixels(drawn: _Drawn, name: str, size: Array) -> Array:
@@ -253,7 +260,31 @@ def composed(first: Array, second: Array, ops: Ops) -> Array:
         # A difference in place of a sum of three, which TensorFlow's graph optimiser would regroup.
         shift = a * second[..., 0, 2] + b * second[..., 1, 2]
         rows.append(ops.stack([*entries, shift - -c], axis=-1))
-    return ops.stack(rows, axis=-2)
+    matrix = ops.stack(rows, axis=-2)
+    return ops.where(matrix == 0.0, ops.f64(np.zeros(())), matrix)
+
+
+def values_of(
+    names: Sequence[str], table: NDArray[np.float64], operation: Array, magnitude: Array, side: Array, ops: Ops
+) -> Array:
+    """What drawn operations are worth, float64 ``[…]``: of either sign where they have two sides.
+
+    Args:
+        names: of the operations that are drawn from.
+        table: the value of each at each magnitude, ``[names, magnitudes]``.
+        operation: int64 ``[…]``, the position among ``names``.
+        magnitude: int64 ``[…]``.
+        side: uniforms ``[…]``; below ½ a signed value is negative.
+        ops: the array namespace.
+    """
+    signs = np.array([-1.0 if name in SIGNED else 1.0 for name in names])
+    value = ops.take(table.reshape(-1), operation * table.shape[1] + magnitude)
+    return value * ops.where(side < 0.5, ops.take(signs, operation), side * 0.0 + 1.0)
+
+
+def one_of(count: int, uniform: Array, ops: Ops) -> Array:
+    """A whole number from 0 to below ``count``, int64, each as likely."""
+    return ops.i64(ops.minimum(ops.floor(uniform * float(count)), count - 1.0))
 
 
 def evenly(names: Sequence[str]) -> tuple[float, ...]:

@@ -21,7 +21,7 @@ from greenload.specs import ImageSpec
 from greenload.stages import autoaugment
 from greenload.stages.arguments import finite, need_level, need_single
 from greenload.stages.base import Params, Stage
-from greenload.stages.operations import OPERATIONS, SIGNED, Turn, evenly, joined
+from greenload.stages.operations import OPERATIONS, SIGNED, Turn, evenly, joined, one_of, values_of
 from greenload.stages.primitives import Choice, Part, Primitive, params_of
 
 Magnitudes = Mapping[str, tuple[float, ...]]
@@ -55,7 +55,7 @@ def magnitudes(bins: int, *, slope: float, shift: float, degrees: float, change:
     return values | {name: (0.0,) * bins for name in OPERATIONS if name not in values}
 
 
-class _Policy(Stage):
+class Policy(Stage):
     """What policies share: a subclass says which operations there are, what they are worth, and how they are drawn."""
 
     fill: float
@@ -127,11 +127,11 @@ class _Policy(Stage):
         object.__setattr__(self, "fill", finite(type(self).__name__, "fill", self.fill))
 
 
-class _Drawing(_Policy):
+class _Drawing(Policy):
     """Policies that draw any of some operations, at a magnitude: each turn by three uniforms, whether it needs them or
     not, so that no argument changes the draws of another."""
 
-    operations: Any
+    only: Any
     num_magnitude_bins: int
 
     ALL: ClassVar[tuple[str, ...]] = tuple(name for name in OPERATIONS if name != "Invert")
@@ -143,7 +143,7 @@ class _Drawing(_Policy):
 
     @property
     def _names(self) -> tuple[str, ...]:
-        names: tuple[str, ...] = self.operations or self.ALL
+        names: tuple[str, ...] = self.only or self.ALL
         return names
 
     @property
@@ -155,16 +155,14 @@ class _Drawing(_Policy):
         raise NotImplementedError
 
     def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
-        names, bins = self._names, self.num_magnitude_bins
-        values = np.array([self._magnitudes[name] for name in names]).reshape(-1)
-        signs = np.array([-1.0 if name in SIGNED else 1.0 for name in names])
+        names = self._names
+        table = np.array([self._magnitudes[name] for name in names])
         numbers = []
         for k in range(self._turns):
             which, how_strong, side = (uniforms[..., 3 * k + i] for i in range(3))
-            operation = _one_of(len(names), which, ops)
-            value = ops.take(values, operation * bins + self._drawn_bin(how_strong, ops))
-            sign = ops.where(side < 0.5, ops.take(signs, operation), side * 0.0 + 1.0)
-            numbers += [ops.f64(operation), value * sign]
+            operation = one_of(len(names), which, ops)
+            value = values_of(names, table, operation, self._drawn_bin(how_strong, ops), side, ops)
+            numbers += [ops.f64(operation), value]
         return ops.stack(numbers, axis=-1)
 
     def _check_operations(self) -> None:
@@ -176,18 +174,18 @@ class _Drawing(_Policy):
                 f"{name}: num_magnitude_bins must be a whole number from 2, not {self.num_magnitude_bins!r}"
             )
         object.__setattr__(self, "num_magnitude_bins", bins)
-        if self.operations is None:
+        if self.only is None:
             return
-        given = [self.operations] if isinstance(self.operations, str) else self.operations
+        given = [self.only] if isinstance(self.only, str) else self.only
         names = tuple(scalars.several(given) or ())
         wrong = [one for one in names if one not in OPERATIONS]
         if wrong or not names:
             raise PipelineError(
-                f"{name}: operations are some of {', '.join(OPERATIONS)}, not {wrong[0]!r}"
+                f"{name}: only names some of {', '.join(OPERATIONS)}, not {wrong[0]!r}"
                 if wrong
-                else f"{name}: operations must name one at least of {', '.join(OPERATIONS)}"
+                else f"{name}: only must name one at least of {', '.join(OPERATIONS)}"
             )
-        object.__setattr__(self, "operations", names)
+        object.__setattr__(self, "only", names)
 
 
 @public
@@ -220,7 +218,7 @@ class RandAugment(_Drawing):
         num_ops: how many operations an image goes through, from 0.
         magnitude: from 0 to below ``num_magnitude_bins``.
         num_magnitude_bins: how many magnitudes there are, from 2.
-        operations: names of those that are drawn from; all fourteen if not given. Also "Invert". DALI has no
+        only: names of the operations that are drawn from; all fourteen if not given. Also "Invert". DALI has no
             "Equalize" with these pixels.
         fuse_affine: whether affine maps that an image gets one right after another are one map: one interpolation in
             place of several, and what the first map moves out of the image comes back with the second. Pixels are
@@ -237,7 +235,7 @@ class RandAugment(_Drawing):
     num_ops: int = 2
     magnitude: int = 9
     num_magnitude_bins: int = 31
-    operations: Sequence[str] | None = None
+    only: Sequence[str] | None = None
     fuse_affine: bool = False
     fill: float = 0.0
 
@@ -291,7 +289,7 @@ class TrivialAugmentWide(_Drawing):
 
     Args:
         num_magnitude_bins: how many magnitudes there are, from 2.
-        operations: names of those that are drawn from; all fourteen if not given. Also "Invert". DALI has no
+        only: names of the operations that are drawn from; all fourteen if not given. Also "Invert". DALI has no
             "Equalize" with these pixels.
         fill: what lies outside the image, 0 … 255.
 
@@ -303,7 +301,7 @@ class TrivialAugmentWide(_Drawing):
     """
 
     num_magnitude_bins: int = 31
-    operations: Sequence[str] | None = None
+    only: Sequence[str] | None = None
     fill: float = 0.0
 
     def __post_init__(self) -> None:
@@ -314,12 +312,12 @@ class TrivialAugmentWide(_Drawing):
         return magnitudes(self.num_magnitude_bins, slope=0.99, shift=_WIDE_SHIFT, degrees=135.0, change=0.99, bits=2)
 
     def _drawn_bin(self, uniform: Array, ops: Ops) -> Array:
-        return _one_of(self.num_magnitude_bins, uniform, ops)
+        return one_of(self.num_magnitude_bins, uniform, ops)
 
 
 @public
 @dataclass(frozen=True)
-class AutoAugment(_Policy):
+class AutoAugment(Policy):
     """One of 25 pairs of operations, drawn for each image, each operation with a probability and a magnitude of its own
     (``torchvision.transforms.v2.AutoAugment``; Cubuk et al. 2018, arXiv 1805.09501, its tables 7 to 9).
 
@@ -372,7 +370,7 @@ class AutoAugment(_Policy):
     def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
         names, pairs = self._names, self._pairs
         worth = magnitudes(_POLICY_BINS, slope=0.3, shift=_AUTOAUGMENT_SHIFT, degrees=30.0, change=0.9, bits=4)
-        pair = _one_of(len(pairs), uniforms[..., 0], ops)
+        pair = one_of(len(pairs), uniforms[..., 0], ops)
         numbers = []
         for k in range(2):
             own = [of_both[k] for of_both in pairs]
@@ -388,11 +386,6 @@ class AutoAugment(_Policy):
             value = ops.where(negative, -value, value)
             numbers += [ops.where(applied, number, number * 0.0), ops.where(applied, value, value * 0.0)]
         return ops.stack(numbers, axis=-1)
-
-
-def _one_of(count: int, uniform: Array, ops: Ops) -> Array:
-    """A whole number from 0 to below ``count``, int64, each as likely."""
-    return ops.i64(ops.minimum(ops.floor(uniform * float(count)), count - 1.0))
 
 
 def _flag(stage: str, name: str, value: Any) -> bool:

@@ -102,6 +102,21 @@ class Warp(Primitive):
 
 
 @dataclass(frozen=True)
+class Perspective(Primitive):
+    """The image seen through a perspective map, at its own size, where ``params["apply"]``, a boolean, is true.
+
+    ``params["matrix"]``, float64 ``[3, 3]``, takes the output pixel centre ``(x + ½, y + ½, 1)`` to ``(x' · w, y' · w,
+    w)``, with ``(x', y')`` a place in the input, where pixel centres lie at half-integers too; where ``w = 0`` there is
+    none, and the pixel is ``fill``. Bilinear and rounded as ``Warp``.
+    """
+
+    fill: float = 0.0
+    distortion: float = 1.0
+    """How far a corner moves inwards at most, as a share of half a side: the farther, the more a place is off that is
+    computed in float32."""
+
+
+@dataclass(frozen=True)
 class Color(Primitive):
     """``matrix · (r, g, b, 1)`` per pixel: ``params["color"]``, float64 ``[3, 4]``, for values in 0 … 1; the last
     column counts 255-fold for uint8. Clipped to 0 … 255 and rounded half up for uint8, clipped to 0 … 1 for floats."""
@@ -240,6 +255,21 @@ class Choice(Primitive):
     def parts(self) -> tuple[Part, ...]:
         """The operations of all alternatives."""
         return tuple(part for alternative in self.alternatives for part in alternative)
+
+
+SUM_BITS = 16
+"""What the weights of a ``WeightedSum`` are multiples of: 2⁻¹⁶. In float32 weighted sums of levels are exact then."""
+
+
+@dataclass(frozen=True)
+class WeightedSum(Choice):
+    """Alternatives that each begin with the uint8 image as it enters, one at each turn, summed with weights and rounded
+    half up.
+
+    ``params["weights"]``, float64 ``[1 + turns]``, has the weight of the image as it enters, then that of each
+    alternative's result: multiples of 2⁻¹⁶ from 0, whose sum is 1. ``params["choices"]`` has ``k`` at turn ``k``, or −1
+    where the weight is 0: such an alternative costs nothing.
+    """
 
 
 def params_of(params: Mapping[str, Any], index: int) -> dict[str, Any]:

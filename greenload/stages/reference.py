@@ -65,9 +65,31 @@ def warp(image: Image, matrix: NDArray[np.float64], fill: float) -> Image:
         matrix: ``[2, 3]``, from ``(x, y, 1)`` of the output to ``(x, y)`` of the input; pixel centres at half-integers.
         fill: what counts outside the image.
     """
-    height, width = image.shape[:2]
-    rows, columns = np.mgrid[:height, :width] + 0.5
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
     x, y = (m[0] * columns + m[1] * rows + m[2] - 0.5 for m in matrix)
+    return _between(image, x, y, fill)
+
+
+def perspective(image: Image, matrix: NDArray[np.float64], fill: float) -> Image:
+    """Bilinear as ``warp``, at the places of a perspective map.
+
+    Args:
+        image: ``[H, W, C]``.
+        matrix: ``[3, 3]``, from ``(x, y, 1)`` of the output to ``(x · w, y · w, w)`` of the input; pixel centres at
+            half-integers. Where ``w`` is 0, there is no place in the image.
+        fill: what counts outside the image.
+    """
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
+    x, y, w = (m[0] * columns + m[1] * rows + m[2] for m in matrix)
+    nowhere = w == 0.0
+    x, y = (np.where(nowhere, -1.0, n / np.where(nowhere, 1.0, w) - 0.5) for n in (x, y))
+    # beyond these places all is fill; far beyond them numbers have no fraction
+    return _between(image, np.clip(x, -2.0, image.shape[1] + 1.0), np.clip(y, -2.0, image.shape[0] + 1.0), fill)
+
+
+def _between(image: Image, x: NDArray[np.float64], y: NDArray[np.float64], fill: float) -> Image:
+    """Bilinear at places ``[H, W]``, counted from the centre of the first pixel."""
+    height, width = image.shape[:2]
     left, top = np.floor(x), np.floor(y)
     total, outside = np.zeros(image.shape, np.float64), float(constant(fill, image))
     for dy in (0, 1):
@@ -111,7 +133,8 @@ def equalize(image: Image) -> Image:
 
 def look_up(image: Image, table: bytes) -> Image:
     """``table`` of 256 levels at each value of a uint8 image."""
-    return np.frombuffer(table, np.uint8)[image]
+    done: Image = np.frombuffer(table, np.uint8)[image]
+    return done
 
 
 def brightness(image: Image, factor: float) -> Image:

@@ -8,6 +8,7 @@ from greenload.public import is_public
 from greenload.stages import (
     affine,
     apply,
+    augmix,
     color,
     combinators,
     conversion,
@@ -18,6 +19,7 @@ from greenload.stages import (
     labels,
     levels,
     mixing,
+    perspective,
     policies,
 )
 from greenload.stages.base import Stage
@@ -25,6 +27,7 @@ from greenload.stages.base import Stage
 _MODULES = (
     affine,
     apply,
+    augmix,
     color,
     combinators,
     conversion,
@@ -35,6 +38,7 @@ _MODULES = (
     labels,
     levels,
     mixing,
+    perspective,
     policies,
 )
 _NAMED = {name: value for module in _MODULES for name, value in vars(module).items() if is_public(value)}

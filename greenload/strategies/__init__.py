@@ -1,5 +1,6 @@
 """Strategies of augmentation compared: what each costs, what accuracy it buys, and which to choose."""
 
+from greenload.strategies.ready import augmix as augmix
 from greenload.strategies.ready import autoaugment as autoaugment
 from greenload.strategies.ready import mixes as mixes
 from greenload.strategies.ready import randaugment as randaugment

@@ -156,17 +156,15 @@ class Proxy:
         judged = _loaded(judging, "auto", None if self.validation is not None else division.held_out)
         steps = len(division.trained) // batch * self.epochs
         spec, soft = training.specs[-1], bool(training.label.shape)
+        shape = [side for side in spec.image_shape if side is not None]  # of batches all are known
         model = proxy_model.build_model(
-            spec.shape[1:], spec.dtype, classes, size=self.size, seed=number, steps=steps, batch=batch, soft=soft
+            shape, spec.dtype, classes, size=self.size, seed=number, steps=steps, batch=batch, soft=soft
         )
         energy = EnergyCallback()
-        model.fit(_watched(dataset), epochs=self.epochs, callbacks=[energy], verbose=0)
-        return _run(
-            energy.report,
-            proxy_model.accuracy(model, judged, classes, soft=soft),
-            samples=len(division.trained) // batch * batch,
-            validated=len(judging.source) if self.validation is not None else len(division.held_out),
-        )
+        model.fit(_watched(dataset), epochs=self.epochs, callbacks=[energy], shuffle=False, verbose=0)
+        validated = len(judging.source) if self.validation is not None else len(division.held_out)
+        score = proxy_model.accuracy(model, judged, validated, classes, soft=soft)
+        return _run(energy.report, score, samples=len(division.trained) // batch * batch, validated=validated)
 
     def __call__(self, dataset: tf.data.Dataset, seed: int) -> float:
         """Train the model on a dataset, and give its accuracy on ``validation``, which must be given.
@@ -193,18 +191,12 @@ class Proxy:
         soft = len(labels.shape) == 2
         classes = int(labels.shape[1]) if soft else class_count(validation)
         number, batch = _seed(seed), images.shape[0] or self.batch
+        shape, dtype, steps = tuple(images.shape[1:]), images.dtype.name, steps * self.epochs
         model = proxy_model.build_model(
-            tuple(images.shape[1:]),
-            images.dtype.name,
-            classes,
-            size=self.size,
-            seed=number,
-            steps=steps * self.epochs,
-            batch=int(batch),
-            soft=soft,
+            shape, dtype, classes, size=self.size, seed=number, steps=steps, batch=int(batch), soft=soft
         )
-        model.fit(dataset, epochs=self.epochs, verbose=0)
-        return proxy_model.accuracy(model, load(validation), classes, soft=soft)
+        model.fit(dataset, epochs=self.epochs, shuffle=False, verbose=0)
+        return proxy_model.accuracy(model, load(validation), len(validation.source), classes, soft=soft)
 
     def to_dict(self) -> dict[str, Any]:
         """Architecture, recipe and arguments as JSON data: what the scores of two comparisons must share."""

@@ -143,12 +143,13 @@ def _optimizer(steps: int, batch: int) -> Any:
     return optimizer
 
 
-def accuracy(model: Any, dataset: Any, classes: int, *, soft: bool) -> float:
+def accuracy(model: Any, dataset: Any, count: int, classes: int, *, soft: bool) -> float:
     """The share of a dataset's images that a model puts into their own class.
 
     Args:
         model: of `build_model`.
         dataset: batches of images and labels: classes, or one number for each.
+        count: how many images it has.
         classes: how many there are.
         soft: whether the model was built for one number for each class.
     """
@@ -159,4 +160,5 @@ def accuracy(model: Any, dataset: Any, classes: int, *, soft: bool) -> float:
             return images, labels
         return images, tf.one_hot(labels, classes) if soft else tf.argmax(labels, -1)
 
-    return float(model.evaluate(dataset.map(alike), verbose=0)[1])
+    mean: float = model.evaluate(dataset.map(alike), verbose=0)[1]
+    return round(mean * count) / count  # Keras's mean is a float32

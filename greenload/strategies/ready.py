@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from greenload.stages import (
+    AugMix,
     AutoAugment,
     ColorJitter,
     CutMix,
@@ -66,6 +67,16 @@ def autoaugment(size: int | tuple[int, int] = 224, policy: str = "imagenet") -> 
         policy: "imagenet", "cifar10" or "svhn".
     """
     return (*standard(size), AutoAugment(policy))
+
+
+def augmix(size: int | tuple[int, int] = 224, severity: int = 3) -> Stages:
+    """``standard``, then ``AugMix`` with torchvision's defaults (Hendrycks et al. 2020, arXiv 1912.02781).
+
+    Args:
+        size: rows and columns of the images that leave; a number for both.
+        severity: how many of ten magnitudes are drawn from.
+    """
+    return (*standard(size), AugMix(severity))
 
 
 def three_augment(size: int | tuple[int, int] = 224) -> Stages:

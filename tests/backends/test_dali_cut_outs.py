@@ -21,8 +21,8 @@ from greenload.backends.dali.base import Target
 from greenload.backends.dali.cut_outs import graph_inputs
 from greenload.backends.dali.graph import feed, feed_name, image_list, make_graph
 from greenload.backends.image_sizes import BatchSizes, sizes_of
+from greenload.backends.native import abi, library
 from greenload.backends.native import cut_outs as kernel
-from greenload.backends.native import library
 from greenload.backends.registry import readers_of
 from greenload.backends.replay import replay
 from greenload.errors import RecordError
@@ -120,7 +120,7 @@ def test_windows_at_all_borders_have_the_same_pixels_and_most_files_are_cut(deco
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_upright_windows_of_turned_images_have_the_same_pixels(orientation: int) -> None:
-    form = library.Form.TRANSCODED
+    form = abi.Form.TRANSCODED
     files = [library.transcode(encoders.with_exif(odd(kind, 130, 203), orientation), form) for kind in LUMA]
     for exif in (True, False):
         for stages in ((CenterCrop((40, 60)),), (RandomResizedCrop(32, scale=(0.05, 0.5)), RandomHorizontalFlip())):
@@ -225,7 +225,7 @@ def test_at_the_end_of_tf_data_rows_hold_only_what_is_cut_out(tmp_path: Path) ->
         pytest.skip(f"{usable.detail}; {usable.remedy}")
     stages = (Shuffle(), Decode(exif=True), RandomResizedCrop(16, scale=(0.05, 0.3)), Batch(3))
     batches, widths = [], []
-    for form in (library.Form.ENCODED, library.Form.TRANSCODED):
+    for form in (abi.Form.ENCODED, abi.Form.TRANSCODED):
         paths = [tmp_path / f"{form.name}-{index}.jpg" for index in range(len(LUMA))]
         for turn, (path, kind) in enumerate(zip(paths, LUMA, strict=True), 1):
             path.write_bytes(library.transcode(encoders.with_exif(odd(kind, 130, 203), turn), form))

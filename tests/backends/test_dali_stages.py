@@ -51,6 +51,7 @@ from greenload.stages import (
     RandomErasing,
     RandomGrayscale,
     RandomHorizontalFlip,
+    RandomPerspective,
     RandomRotation,
     RandomVerticalFlip,
     Resize,
@@ -86,6 +87,16 @@ def test_an_augmentation_keeps_its_tolerance(stage: Stage, dtype: str, seen: lis
 @pytest.mark.parametrize("stage", AUGMENTATIONS, ids=str)
 def test_an_augmentation_keeps_its_tolerance_on_large_images(stage: Stage, dtype: str, seen: list[Seen]) -> None:
     found = see(CPU, stage, dtype, [image(*size, "noise", dtype) for size in LARGE])
+    seen.extend(found)
+    assert [each for each in found if not each.kept] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_a_perspective_map_keeps_its_tolerance(dtype: str, seen: list[Seen]) -> None:
+    stage = RandomPerspective(p=0.9, fill=1)  # not on a GPU, hence none of the augmentations above
+    found = see(CPU, stage, dtype, images(dtype, SIZES, repeats=3))
+    found += see(CPU, stage, dtype, [image(*size, "noise", dtype) for size in LARGE])
     seen.extend(found)
     assert [each for each in found if not each.kept] == []
 

@@ -20,7 +20,7 @@ import greenload as gl
 from greenload.backends import registry
 from greenload.backends.base import Records
 from greenload.backends.chain import run_plan
-from greenload.backends.native import library
+from greenload.backends.native import abi, library
 from greenload.backends.tables import TABLES
 from greenload.errors import RecordError
 from greenload.planning.choose import make_plan
@@ -190,7 +190,7 @@ def test_a_transcoded_jpeg_has_its_files_orientation() -> None:
     plain = {name: data for name, data in files.items() if library.probe([data], False, MAX_BYTES)[0, 0]}
     assert plain.keys() > {"far behind the tables", "between a progressive JPEG's scans"}
     for name, data in plain.items():
-        assert orientation(library.transcode(data, library.Form.TRANSCODED)) == orientation(data), name
+        assert orientation(library.transcode(data, abi.Form.TRANSCODED)) == orientation(data), name
 
 
 def test_pillow_finds_the_same() -> None:

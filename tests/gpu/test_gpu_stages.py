@@ -18,6 +18,7 @@ from dali_stages import (
     CASTS,
     HEAVY,
     LARGE,
+    LEVELS,
     MOVING,
     SIZES,
     Seen,
@@ -67,6 +68,14 @@ def test_an_augmentation_keeps_its_tolerance(stage: Stage, dtype: str, seen: lis
     found += see(BACKEND, stage, dtype, [image(*size, "noise", dtype) for size in LARGE])
     seen.extend(found)
     assert beyond(found) == []
+
+
+@pytest.mark.parametrize("stage", LEVELS, ids=str)
+def test_levels_by_an_images_own_number_have_the_references_bits(stage: Stage, seen: list[Seen]) -> None:
+    found = see(BACKEND, stage, "uint8", images("uint8", SIZES))
+    found += see(BACKEND, stage, "uint8", [image(*size, "noise", "uint8") for size in LARGE])
+    seen.extend(found)
+    assert max(each.max for each in found) == 0
 
 
 @pytest.mark.parametrize(("dtype", "stage"), CASTS, ids=str)

@@ -11,10 +11,11 @@ import pytest
 from greenload import strategies
 from greenload.array_ops import NUMPY
 from greenload.errors import PipelineError
+from greenload.planning.choose import make_plan
 from greenload.plans.pipeline import Pipeline
 from greenload.sources import Arrays
 from greenload.specs import ImageSpec
-from greenload.stages import AutoAugment, RandAugment, Stage, TrivialAugmentWide, autoaugment
+from greenload.stages import AutoAugment, Batch, RandAugment, RandomApply, Stage, TrivialAugmentWide, autoaugment
 from greenload.stages.operations import OPERATIONS, SIGNED, Turn, evenly
 from greenload.stages.policies import magnitudes
 from greenload.stages.primitives import Choice, params_of
@@ -225,7 +226,7 @@ def grid(draws: int, count: int = 20_000) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize(
-    "stage", [RandAugment(2, 9), RandAugment(3, 4, operations=("Rotate", "Invert")), TrivialAugmentWide()]
+    "stage", [RandAugment(2, 9), RandAugment(3, 4, only=("Rotate", "Invert")), TrivialAugmentWide()]
 )
 def test_operations_and_signs_are_drawn_alike(stage: Any) -> None:
     numbers = stage.prepare(grid(stage.draws))
@@ -242,7 +243,7 @@ def test_operations_and_signs_are_drawn_alike(stage: Any) -> None:
 
 
 def test_trivialaugment_draws_every_magnitude_alike() -> None:
-    stage = TrivialAugmentWide(num_magnitude_bins=5, operations=("Solarize",))
+    stage = TrivialAugmentWide(num_magnitude_bins=5, only=("Solarize",))
     values = stage.prepare(grid(stage.draws))[:, 1]
     levels, counts = np.unique(values, return_counts=True)
     assert np.allclose(levels, [0.0, 63.75, 127.5, 191.25, 255.0])
@@ -251,7 +252,7 @@ def test_trivialaugment_draws_every_magnitude_alike() -> None:
 
 def test_turns_are_drawn_apart() -> None:
     """The same operation twice has a sign of its own each time."""
-    stage = RandAugment(2, 9, operations=("Rotate",))
+    stage = RandAugment(2, 9, only=("Rotate",))
     first, second = stage.prepare(grid(stage.draws))[:, [1, 3]].T
     assert abs((first == second).mean() - 0.5) < 0.02
 
@@ -290,13 +291,13 @@ def test_shares_price_what_is_applied() -> None:
 
 def test_a_policy_without_turns_or_kinds_has_no_primitive() -> None:
     spec = ImageSpec((48, 64, 3), "uint8", "HWC")
-    assert RandAugment(0).primitives(spec) == RandAugment(operations="Identity").primitives(spec) == ()
+    assert RandAugment(0).primitives(spec) == RandAugment(only="Identity").primitives(spec) == ()
 
 
 def test_fused_maps_are_one_interpolation() -> None:
     """A turn back and forth is the image itself, where two interpolations blur it."""
-    stage = RandAugment(2, 9, operations=("Rotate",))
-    fused = RandAugment(2, 9, operations=("Rotate",), fuse_affine=True)
+    stage = RandAugment(2, 9, only=("Rotate",))
+    fused = RandAugment(2, 9, only=("Rotate",), fuse_affine=True)
     uniforms = np.array([[0.0, 0.0, 0.1, 0.0, 0.0, 0.9]])
     apart, together = ({k: v[0] for k, v in drawn(one, uniforms, 96, 128).items()} for one in (stage, fused))
     assert (int(apart["0.choices"][0]), int(apart["1.choices"][0])) == (0, 0)
@@ -308,8 +309,8 @@ def test_fused_maps_are_one_interpolation() -> None:
 def test_fused_maps_are_those_of_their_turns() -> None:
     """Three turns: the last has all, as the maps one after another have."""
     names = ("Rotate", "ShearX", "TranslateY")
-    apart = RandAugment(3, 20, operations=names)
-    fused = RandAugment(3, 20, operations=names, fuse_affine=True)
+    apart = RandAugment(3, 20, only=names)
+    fused = RandAugment(3, 20, only=names, fuse_affine=True)
     uniforms = grid(apart.draws, 200)
     ours, theirs = drawn(fused, uniforms), drawn(apart, uniforms)
     whole = [np.concatenate([theirs[f"{k}.0.matrix"], np.tile([[[0.0, 0.0, 1.0]]], (200, 1, 1))], 1) for k in range(3)]
@@ -330,8 +331,8 @@ def test_an_argument_changes_no_other_draws() -> None:
         (lambda: RandAugment(2, 31), "magnitude must be a whole number from 0 to 30"),
         (lambda: RandAugment(2, 9.5), "magnitude must be a whole number"),  # type: ignore[arg-type]
         (lambda: RandAugment(num_magnitude_bins=1), "num_magnitude_bins must be a whole number from 2, not 1"),
-        (lambda: RandAugment(operations=("Rotat",)), "operations are some of .*not 'Rotat'"),
-        (lambda: TrivialAugmentWide(operations=()), "operations must name one at least"),
+        (lambda: RandAugment(only=("Rotat",)), "only names some of .*not 'Rotat'"),
+        (lambda: TrivialAugmentWide(only=()), "only must name one at least"),
         (lambda: RandAugment(fuse_affine=1), "fuse_affine must be True or False, not 1"),  # type: ignore[arg-type]
         (lambda: AutoAugment("mnist"), "policy must be one of 'imagenet', 'cifar10', 'svhn', not 'mnist'"),
         (lambda: AutoAugment(fill=float("nan")), "fill"),
@@ -356,9 +357,20 @@ def test_images_that_do_not_fit_are_refused(stage: Stage, images: np.ndarray[Any
         Pipeline(Arrays(images), stage)
 
 
+def test_an_operation_that_a_backend_lacks_is_named() -> None:
+    pipeline = Pipeline(Arrays(np.zeros((2, 8, 8, 3), np.uint8)), RandAugment(), Batch(2))
+    with pytest.raises(PipelineError, match=r"^Equalize of RandAugment\(\) can't run on backend 'dali-cpu'"):
+        make_plan(pipeline, "dali-cpu")
+    with pytest.raises(PipelineError, match=r"^Warp of RandAugment\(\) can't run on backend 'pillow'"):
+        make_plan(pipeline, "pillow")
+    inside = Pipeline(Arrays(np.zeros((2, 8, 8, 3), np.uint8)), RandomApply(TrivialAugmentWide()), Batch(2))
+    with pytest.raises(PipelineError, match=r"^Equalize of TrivialAugmentWide\(\)"):
+        make_plan(inside, "dali-cpu")
+
+
 def test_ready_lists_are_stages() -> None:
     lists = [strategies.standard, strategies.randaugment, strategies.trivial, strategies.autoaugment]
-    for make in (*lists, strategies.three_augment):
+    for make in (*lists, strategies.augmix, strategies.three_augment):
         stages = make(64)
         assert stages[:2] == strategies.standard(64) and all(isinstance(stage, Stage) for stage in stages)
     (mixed,) = strategies.mixes(10)

@@ -21,6 +21,8 @@ from greenload.randomness import base, stage_key, uniforms
 from greenload.specs import DTYPES, ENCODED_SPEC, ImageSpec, LabelSpec
 from greenload.stages import (
     Apply,
+    AugMix,
+    AutoAugment,
     Batch,
     Cache,
     CenterCrop,
@@ -32,6 +34,8 @@ from greenload.stages import (
     Normalize,
     OneHot,
     Pad,
+    RandAugment,
+    RandomAdjustSharpness,
     RandomAffine,
     RandomApply,
     RandomAutocontrast,
@@ -43,6 +47,7 @@ from greenload.stages import (
     RandomHorizontalFlip,
     RandomInvert,
     RandomOrder,
+    RandomPerspective,
     RandomPosterize,
     RandomResizedCrop,
     RandomRotation,
@@ -52,6 +57,7 @@ from greenload.stages import (
     Shuffle,
     Stage,
     ToDtype,
+    TrivialAugmentWide,
 )
 from greenload.stages.reference import resize, resize_weights
 from greenload.stages.registry import STAGES
@@ -250,6 +256,8 @@ PARAMS = [
     RandomRotation(400),
     RandomAffine((-720, 360), (0.3, 0.7), (0.1, 5.0), (-40, 50, -60, 70)),
     RandomAffine(0),
+    RandomPerspective(),
+    RandomPerspective(1.0, 0.7),
     ColorJitter(0.4, 0.5, 0.6, 0.5),
     ColorJitter(contrast=0.5),
     RandomGrayscale(0.5),
@@ -258,6 +266,12 @@ PARAMS = [
     RandomPosterize(3),
     RandomAutocontrast(0.3),
     RandomEqualize(0.7),
+    RandomAdjustSharpness(1.7, 0.3),
+    AugMix(),
+    AugMix(10, 5, 2, 0.3, all_ops=False),
+    RandAugment(3, 20, fuse_affine=True),
+    TrivialAugmentWide(),
+    AutoAugment("svhn"),
     GaussianBlur(5),
     RandomErasing(0.7),
     pytest.param(RandomErasing(1.0, scale=(0.0, 1.0), ratio=(0.01, 30.0)), marks=pytest.mark.slow),
@@ -425,6 +439,23 @@ BAD = {
     "posterize p": lambda: RandomPosterize(3, p=-0.1),
     "autocontrast": lambda: RandomAutocontrast(math.nan),
     "equalize": lambda: RandomEqualize("1"),  # type: ignore[arg-type]
+    "sharpness negative": lambda: RandomAdjustSharpness(-0.1),
+    "sharpness text": lambda: RandomAdjustSharpness("2"),  # type: ignore[arg-type]
+    "sharpness inf": lambda: RandomAdjustSharpness(math.inf),
+    "sharpness p": lambda: RandomAdjustSharpness(2, p=1.5),
+    "perspective scale": lambda: RandomPerspective(1.1),
+    "perspective scale negative": lambda: RandomPerspective(-0.1),
+    "perspective scale pair": lambda: RandomPerspective((0.1, 0.5)),  # type: ignore[arg-type]
+    "augmix severity": lambda: AugMix(0),
+    "augmix severity above 10": lambda: AugMix(11),
+    "augmix width": lambda: AugMix(mixture_width=0),
+    "augmix depth": lambda: AugMix(chain_depth=0),
+    "augmix depth below -1": lambda: AugMix(chain_depth=-2),
+    "augmix alpha": lambda: AugMix(alpha=0),
+    "augmix all_ops": lambda: AugMix(all_ops="no"),  # type: ignore[arg-type]
+    "augmix fill": lambda: AugMix(fill=float("nan")),
+    "perspective p": lambda: RandomPerspective(p=-1),
+    "perspective fill": lambda: RandomPerspective(fill=(1, 2, 3)),  # type: ignore[arg-type]
     "rotation negative": lambda: RandomRotation(-30),
     "rotation turned": lambda: RandomRotation((30, -30)),
     "rotation nan": lambda: RandomRotation(math.nan),
@@ -526,6 +557,17 @@ REFUSED = [
     *((stage, FLOAT, "on uint8 images") for stage in (RandomPosterize(8), RandomAutocontrast(), RandomEqualize())),
     *((stage, ENCODED, "put Decode()") for stage in (RandomPosterize(3), RandomAutocontrast(), RandomEqualize())),
     (RandomEqualize(), ImageSpec((4, 4, 3), "int8", "HWC"), "put it before ToDtype('int8')"),
+    (RandomAdjustSharpness(2), FLOAT, "works on uint8 images, but here they are float32"),
+    (RandomAdjustSharpness(1), ENCODED, "put Decode() before it"),
+    (RandomPerspective(), ENCODED, "put Decode() before it"),
+    (RandomPerspective(), BATCHED, "put it before Batch"),
+    (RandomPerspective(), ImageSpec((4, 4, 3), "float16", "HWC"), "put it before ToDtype('float16')"),
+    (RandomPerspective(fill=0.5), FIXED, "whole number from 0 to 255"),
+    (AugMix(), ENCODED, "put Decode() before it"),
+    (AugMix(), BATCHED, "put it before Batch"),
+    (AugMix(), FLOAT, "put it before ToDtype"),
+    (AugMix(), ImageSpec((4, 4, 1), "uint8", "HWC"), "where images have three channels"),
+    (AugMix(fill=0.5), FIXED, "whole number from 0 to 255"),
     (RandomCrop(9), FIXED, "pass pad_if_needed=True"),
     (RandomCrop((8, 10), padding=(0, 0, 3, 0)), FIXED, "pass pad_if_needed=True"),
     (RandomCrop(4, fill=0.5), FIXED, "whole number from 0 to 255"),
@@ -582,6 +624,9 @@ SPECS = [
     (Apply(abs, shape=(2, None, 1), dtype="int8"), FIXED, ImageSpec((2, None, 1), "int8", "HWC")),
     (Apply(abs, shape=(2, 3, 1)), BATCHED, ImageSpec((None, 2, 3, 1), "uint8", "NHWC")),
     *((stage, FIXED, FIXED) for stage in (RandomVerticalFlip(), RandomRotation(3), RandomAffine(3), GaussianBlur(3))),
+    (RandomPerspective(), FIXED, FIXED),
+    (AugMix(), UINT8, UINT8),
+    *((RandomAdjustSharpness(2), spec, spec) for spec in (FIXED, BATCHED)),
     *(
         (stage, spec, spec)
         for stage in (ColorJitter(0.1), RandomGrayscale(), RandomErasing(), RandomPosterize(4), RandomEqualize())
@@ -633,6 +678,8 @@ def test_every_stage_is_listed_equal_by_value_and_hashable() -> None:
         RandomVerticalFlip(0.25),
         RandomRotation(30),
         RandomAffine(10, (0.1, 0.2), (0.5, 2), (-3, 4, 5, 6), fill=9),
+        RandomPerspective(0.3, 0.2, fill=9),
+        RandomAdjustSharpness(1.5, 0.25),
         Pad((1, 2), fill=3),
         ColorJitter(0.4, (0.5, 1.5), None, 0.1),
         RandomGrayscale(),
@@ -641,6 +688,9 @@ def test_every_stage_is_listed_equal_by_value_and_hashable() -> None:
         RandomPosterize(5, 0.25),
         RandomAutocontrast(0.25),
         RandomEqualize(0.25),
+        RandAugment(1, 3, 11, ("Rotate", "Color"), True, 7),
+        TrivialAugmentWide(5),
+        AutoAugment("svhn"),
         GaussianBlur((3, 5)),
         RandomErasing(0.3, value=(1, 2, 3)),
         Normalize([0.5], [1]),  # type: ignore[arg-type]
@@ -656,6 +706,7 @@ def test_every_stage_is_listed_equal_by_value_and_hashable() -> None:
         Batch(2),
         MixUp(0.2, num_classes=10),
         CutMix(0.5),
+        AugMix(4, 2, 3, 0.5, all_ops=False, fill=9),
     ]
     assert {type(stage).__name__ for stage in made} == set(STAGES)
     assert len(set(made)) == len(made)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import greenload as gl
+from greenload.specs import ImageSpec
 from greenload.strategies.held_out import SHARE, divide, without_chance
 
 
@@ -87,7 +89,18 @@ def test_what_is_judged_is_loaded_without_chance(stages: Any, kept: Any) -> None
     assert judged.specs[-1].image_shape == pipeline.specs[-1].image_shape
 
 
+@dataclass(frozen=True)
+class Half(gl.Stage):
+    """A stage of a user's own: half of the rows, drawn."""
+
+    draws: ClassVar[int] = 1
+    numbers: ClassVar[int] = 1
+
+    def out_spec(self, spec: ImageSpec) -> ImageSpec:
+        rows, columns, channels = spec.shape
+        return ImageSpec((rows // 2 if rows else None, columns, channels), spec.dtype, spec.layout)
+
+
 def test_a_stage_that_nothing_stands_for_is_named() -> None:
-    either = gl.RandomChoice([gl.RandomResizedCrop(8), gl.RandomResizedCrop(8, scale=(0.5, 1.0))])
-    with pytest.raises(gl.PipelineError, match=r"without RandomChoice.*give it a pipeline as validation"):
-        without_chance(gl.Pipeline(SOURCE, gl.Decode(), either), 8)
+    with pytest.raises(gl.PipelineError, match=r"without Half.*give it a pipeline as validation"):
+        without_chance(gl.Pipeline(SOURCE, gl.Decode(), gl.Resize((16, 16)), Half()), 8)

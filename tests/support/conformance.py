@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from driven import Driven
 
 from greenload.backends.base import Records, Tolerance
 from greenload.backends.chain import run_plan
@@ -27,6 +28,7 @@ from greenload.specs import DTYPES as KINDS_OF_NUMBERS
 from greenload.specs import ImageSpec
 from greenload.stages import (
     Apply,
+    AugMix,
     Batch,
     CenterCrop,
     ColorJitter,
@@ -36,6 +38,8 @@ from greenload.stages import (
     MixUp,
     Normalize,
     Pad,
+    RandAugment,
+    RandomAdjustSharpness,
     RandomAffine,
     RandomApply,
     RandomAutocontrast,
@@ -47,6 +51,7 @@ from greenload.stages import (
     RandomHorizontalFlip,
     RandomInvert,
     RandomOrder,
+    RandomPerspective,
     RandomPosterize,
     RandomResizedCrop,
     RandomRotation,
@@ -55,6 +60,7 @@ from greenload.stages import (
     Resize,
     Stage,
     ToDtype,
+    TrivialAugmentWide,
 )
 from greenload.stages import primitives as p
 
@@ -129,6 +135,8 @@ FILTERS: tuple[tuple[Stage, ...], ...] = (
     (RandomRotation((45, 45)),),
     (RandomAffine(30, (0.2, 0.3), (0.5, 2.0), (-20, 20, -10, 10)),),
     (RandomAffine(0, scale=(2.0, 2.0)),),
+    (RandomPerspective(p=0.8, fill=1),),
+    (RandomPerspective(1.0, p=1.0),),
     (ColorJitter(0.4, 0.4, 0.4, 0.2),),
     (ColorJitter(contrast=(0.5, 0.5)),),
     (RandomGrayscale(0.5),),
@@ -148,6 +156,39 @@ LEVEL_MAPS: tuple[tuple[Stage, ...], ...] = (
     (Batch(IMAGES), RandomChoice([RandomAutocontrast(1.0), RandomEqualize(1.0)])),
 )
 """uint8's levels to others, bit for bit."""
+BRIGHTNESS = Driven(p.Brightness(), (0.0, 0.1, 0.5, 0.73, 1.0, 1.27, 1.9, 700.0))
+CONTRAST = Driven(p.Contrast(), (0.0, 0.1, 0.5, 0.73, 1.0, 1.27, 1.9, 700.0))
+POSTERIZE = Driven(p.Posterize(), tuple(range(1, 9)))
+SOLARIZE = Driven(p.Solarize(), (0.0, 0.5, 77.0, 128.0, 254.3, 255.0, 255.5, 256.0))
+SHARPEN = Driven(p.Sharpen(), (0.0, 0.1, 0.5, 0.73, 1.0, 1.27, 1.9, 700.0))
+DRIVEN: tuple[tuple[Stage, ...], ...] = (
+    (BRIGHTNESS,),
+    (CONTRAST,),
+    (POSTERIZE,),
+    (SOLARIZE,),
+    (SHARPEN,),
+    (RandomAdjustSharpness(2, 0.7), RandomHorizontalFlip()),
+    (Batch(IMAGES), BRIGHTNESS, CONTRAST, POSTERIZE, SOLARIZE, SHARPEN),
+    (RandomChoice([BRIGHTNESS, CONTRAST, POSTERIZE, SOLARIZE, SHARPEN, RandomAdjustSharpness(0.5)]), CONTRAST),
+    (Batch(IMAGES), RandomChoice([BRIGHTNESS, CONTRAST, POSTERIZE, SOLARIZE, SHARPEN]), RandomAdjustSharpness(3)),
+)
+"""Each image by a number of its own, as in policies."""
+_MAPS = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+_LEVELS = ("Brightness", "Contrast", "Sharpness", "Posterize", "Solarize", "AutoContrast", "Invert")
+POLICIES: tuple[tuple[Stage, ...], ...] = (
+    (RandAugment(1, 22),),
+    (RandAugment(2, 17, fill=9, only=_MAPS),),
+    (RandAugment(3, 30, only=_MAPS, fuse_affine=True),),
+    (RandAugment(3, 26, only=_LEVELS),),
+    (RandAugment(3, 26, only=(*_LEVELS, "Equalize", "Identity")),),
+    (TrivialAugmentWide(), RandomHorizontalFlip()),
+    (TrivialAugmentWide(only=(*_MAPS, *_LEVELS, "Color")),),
+    (AugMix(10, chain_depth=1),),
+    (AugMix(6, 5, 1, 0.3, all_ops=False, fill=9),),
+    (RandomHorizontalFlip(), RandomApply(AugMix(chain_depth=1)), RandomInvert()),
+    (AugMix(10, 1, 1), AugMix(10, 2, 1)),
+)
+"""Operations drawn for each image; one after another only where none enlarges what another left."""
 SMALL = ("int8", "float16", "bfloat16")
 DTYPES: tuple[tuple[Stage, ...], ...] = (
     (ToDtype("int8", scale=True),),
@@ -315,7 +356,7 @@ def cases() -> tuple[Case, ...]:
         for turn, (height, width) in enumerate(SIZES if stages in (*GEOMETRY, *VALUES) else FEW):
             kind = ("noise", "photo", "steps")[(place + turn) % 3]
             found += [Case(height, width, dtype, stages, kind) for dtype in ("uint8", "float32")]
-    for place, stages in enumerate(LEVEL_MAPS):
+    for place, stages in enumerate((*LEVEL_MAPS, *DRIVEN, *POLICIES)):
         kinds = (("noise", "photo", "steps")[(place + turn) % 3] for turn in range(len(FEW)))
         found += [Case(*size, "uint8", stages, kind) for size, kind in zip(FEW, kinds, strict=True)]
     for stages in (*CHOICES, *MIXES, *CONVERSIONS, *CALLS):
@@ -423,12 +464,15 @@ def _behind(so_far: Errors, backend: str, primitive: p.Primitive, spec: ImageSpe
     """Errors after a primitive, of images that had some before."""
     if isinstance(primitive, p.Choice):
         ends = [so_far]
+        weighed = isinstance(primitive, p.WeightedSum)
         for parts in primitive.alternatives:
-            own = ends[-1] if primitive.turns > 1 else so_far
+            own = ends[-1] if primitive.turns > 1 and not weighed else so_far
             for part in parts:
                 own = _behind(own, backend, part.primitive, part.spec_in)
             ends.append(own)
-        return tuple(map(max, *ends))  # type: ignore[return-value]  # of three each
+        worst, mean, rim = map(max, *ends)
+        # Rounding may carry any term's difference into the sum.
+        return worst, sum(mean for _, mean, _ in ends) if weighed else mean, rim
     worst, mean, rim = so_far
     own = TABLES[backend].tolerance(primitive, spec)
     assert own is not None, f"{backend} doesn't support {primitive} on {spec}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from driven import Driven
 
 from greenload.backends.base import Records, Tolerance
 from greenload.backends.dali.backend import DaliBackend
@@ -27,6 +28,7 @@ from greenload.stages import (
     GaussianBlur,
     Normalize,
     Pad,
+    RandomAdjustSharpness,
     RandomAffine,
     RandomCrop,
     RandomErasing,
@@ -64,6 +66,15 @@ AUGMENTATIONS: tuple[Stage, ...] = (
     RandomErasing(1.0, value=(1, 0, 1)),
 )
 """Each keeps the tolerance of its primitives, on uint8 and on float32."""
+LEVELS: tuple[Stage, ...] = (
+    RandomAdjustSharpness(2),
+    Driven(p.Brightness(), (0.0, 0.1, 0.5, 0.73, 1.0, 1.27, 1.9, 700.0)),
+    Driven(p.Contrast(), (0.0, 0.1, 0.5, 0.73, 1.0, 1.27, 1.9, 700.0)),
+    Driven(p.Posterize(), tuple(range(1, 9))),
+    Driven(p.Solarize(), (0.0, 0.5, 77.0, 128.0, 254.3, 255.0, 255.5, 256.0)),
+    Driven(p.Sharpen(), (0.0, 0.1, 0.5, 0.73, 1.0, 1.27, 1.9, 700.0)),
+)
+"""uint8's levels by a number of each image's own, bit for bit."""
 MOVING: tuple[Stage, ...] = (
     RandomCrop(20, padding=(2, 0, 4, 3), pad_if_needed=True, fill=5),
     Pad(3, fill=2),

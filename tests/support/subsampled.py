@@ -7,7 +7,7 @@ import functools
 import odd_jpegs
 from conformance import pixels
 
-from greenload.backends.native import library
+from greenload.backends.native import abi, library
 
 LUMA = {"4:4:4": (1, 1), "4:2:2": (2, 1), "4:4:0": (1, 2), "4:2:0": (2, 2)}
 """Samples of luma for one of chroma, across and down."""
@@ -27,7 +27,7 @@ def odd(kind: str, height: int, width: int, progressive: bool = False) -> bytes:
 @functools.cache
 def transcoded(kind: str, height: int, width: int) -> bytes:
     """The same with an index of its segments."""
-    return library.transcode(odd(kind, height, width), library.Form.TRANSCODED)
+    return library.transcode(odd(kind, height, width), abi.Form.TRANSCODED)
 
 
 def unindexed(file: bytes) -> bytes:

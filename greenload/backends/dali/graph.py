@@ -32,6 +32,7 @@ def dtypes() -> dict[str, Any]:
         "int64": types.INT64,
         "float16": types.FLOAT16,
         "float32": types.FLOAT,
+        "float64": types.FLOAT64,
     }
 
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from greenload.backends.base import BackendTable, TableRow, rows
-from greenload.backends.dali import choice, decode, filters, lowerings
+from greenload.backends.dali import choice, decode, filters, level_maps, lowerings
 from greenload.backends.dali.base import Lowering
 from greenload.plans.steps import BackendTraits
 from greenload.stages import primitives as p
 
 
 def _rows(gpu: bool) -> Mapping[type[p.Primitive], TableRow]:
-    return rows(decode.rows(gpu), lowerings.rows(gpu), filters.rows(gpu), choice.rows(_lowering_of))
+    return rows(decode.rows(gpu), lowerings.rows(gpu), level_maps.ROWS, filters.rows(gpu), choice.rows(_lowering_of))
 
 
 def _lowering_of(primitive: p.Primitive) -> Lowering:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from greenload.backends.base import Availability
 from greenload.backends.interface import Replaying
-from greenload.backends.native import library, op
+from greenload.backends.native import abi, library, op
 from greenload.backends.native.counters import OwnClocks
 from greenload.backends.native.graph import NativeGraphSegment, fits
 from greenload.backends.native.runner import NativeRunner
@@ -78,7 +78,7 @@ class NativeDecoder:
     """Decodes single plain JPEGs, each wholly."""
 
     def __init__(self) -> None:
-        self._program = library.Program([library.KernelStep(library.Op.DECODE)], 0)
+        self._program = library.Program([abi.KernelStep(abi.Op.DECODE)], 0)
 
     def pixels(self, data: bytes, kind: str) -> NDArray[np.uint8]:
         """A file's pixels, uint8 ``[H, W, 3]``.

@@ -1,6 +1,6 @@
 """The cache of a plan: the key that it is found by, the store that holds it, and what a folder holds of it already.
 
-What is kept is a JPEG, or of the kernel's own forms (``library.Form``), which only the kernel decodes.
+What is kept is a JPEG, or of the kernel's own forms (``abi.Form``), which only the kernel decodes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 
 import greenload
 from greenload.backends.image_sizes import decode_of
-from greenload.backends.native import library
+from greenload.backends.native import abi, library
 from greenload.backends.native import store as stores
-from greenload.backends.native.library import Form
+from greenload.backends.native.abi import Form
 from greenload.backends.native.store import Store, StoreError
 from greenload.backends.readers import PACKAGES
 from greenload.errors import PipelineError, SourceError
@@ -94,7 +94,7 @@ def _key(pipeline: Pipeline, files: str, form: CacheForm, apart: str = "") -> by
         "stages": [stage.to_dict() for stage in _work(pipeline)],
         "form": form,
         "apart": apart,
-        "versions": [library.version().partition(";")[0], library.ABI, stores.BLOCKS_VERSION, greenload.__version__],
+        "versions": [library.version().partition(";")[0], abi.ABI, stores.BLOCKS_VERSION, greenload.__version__],
     }
     if form in _DECODED:
         facts["decoders"] = [library.fingerprint(), package_versions(PACKAGES)]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.backends.native import library
+from greenload.backends.native import abi, library
 from greenload.backends.native.store import BLOCKS, BLOCKS_VERSION, FACTS, KEY_BYTES, LOCK
 from greenload.errors import BackendUnavailable
 from greenload.system import file_input, file_output, json_data
@@ -268,7 +268,7 @@ def _size(path: Path) -> int:
 
 def _check(path: Path) -> tuple[tuple[int, int], str]:
     sound, damaged = ctypes.c_int64(), ctypes.c_int64()
-    reason = ctypes.create_string_buffer(library.REASON_BYTES)
+    reason = ctypes.create_string_buffer(abi.REASON_BYTES)
     if library.loaded().gl_block_check(os.fsencode(path), ctypes.byref(sound), ctypes.byref(damaged), reason):
         return (sound.value, damaged.value), ""
     return (0, 0), reason.value.decode(errors="replace")

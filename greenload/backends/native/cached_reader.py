@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from greenload.backends.base import Records
+from greenload.backends.native.abi import Form
 from greenload.backends.native.blobs import Blob, Own
 from greenload.backends.native.cache import (
     KERNEL_ONLY_FORMS,
@@ -21,7 +22,7 @@ from greenload.backends.native.cache import (
     open_store,
     planned_cache,
 )
-from greenload.backends.native.library import Form, probe
+from greenload.backends.native.library import probe
 from greenload.backends.native.runner import NativeRunner
 from greenload.backends.readers import Readers, ppm
 from greenload.plans.cache_steps import CACHE_BACKEND

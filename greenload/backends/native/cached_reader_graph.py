@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from greenload.backends.image_sizes import decode_of
+from greenload.backends.native.abi import Form, Status
 from greenload.backends.native.cache import (
     KERNEL_ONLY_FORMS,
     StoreWarnings,
@@ -19,7 +20,6 @@ from greenload.backends.native.cache import (
 )
 from greenload.backends.native.graph_files import GraphFiles, replaced
 from greenload.backends.native.graph_inputs import Inputs
-from greenload.backends.native.library import Form, Status
 from greenload.backends.native.op import keep, make, probe, recall, store_attribute
 from greenload.backends.readers import Readers
 from greenload.plans.plan import Plan

@@ -15,8 +15,9 @@ from typing import Any
 
 from greenload.backends.clocks import StepClock
 from greenload.backends.native import op
+from greenload.backends.native.abi import Counter, KernelStep
 from greenload.backends.native.layout import Layout
-from greenload.backends.native.library import Counter, KernelStep, Program, loaded
+from greenload.backends.native.library import Program, loaded
 from greenload.backends.native.table import TABLE
 from greenload.plans.plan import Segment
 from greenload.system.work import Work

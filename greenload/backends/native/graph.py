@@ -7,12 +7,12 @@ from typing import Any
 
 from greenload.backends.base import BatchOutcome
 from greenload.backends.image_sizes import decode_of
+from greenload.backends.native.abi import Status
 from greenload.backends.native.cache import planned_cache
 from greenload.backends.native.cached_reader_graph import CachedReaderGraph
 from greenload.backends.native.counters import counted_as
 from greenload.backends.native.graph_files import GraphFiles, replaced
 from greenload.backends.native.graph_inputs import Inputs
-from greenload.backends.native.library import Status
 from greenload.backends.native.op import Operation, read
 from greenload.backends.readers import Readers
 from greenload.plans.plan import Plan, Segment

@@ -1,6 +1,7 @@
 """Which of the kernel's steps the images of a segment go through, and where their params lie in an image's row.
 
-Without a ``Choice`` there is one program. With one, images that get the same alternatives share a program.
+Without a ``Choice`` there is one program. With one, images that get the same alternatives share a program. A
+``WeightedSum`` is a choice whose alternatives each begin with the same image.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from greenload.array_ops import NUMPY, Array, Ops
 from greenload.backends.base import BackendTable
-from greenload.backends.native.library import KernelStep, Op
+from greenload.backends.native.abi import KernelStep, Op
 from greenload.backends.native.lowerings import Lowering, Sides
 from greenload.plans.steps import Step
 from greenload.specs import ImageSpec
@@ -76,10 +77,62 @@ class Branches:
         """The steps of one image, from its ``choices``."""
         own = next(choices)
         # Each choice inside takes its own, whether it is chosen or not.
-        steps = [[list(steps_of(part, choices)) for _, part in parts] for parts in self.alternatives]
+        steps = [[step for _, part in parts for step in steps_of(part, choices)] for parts in self.alternatives]
         for alternative in own:
-            for part_steps in steps[alternative] if alternative >= 0 else ():
-                yield from part_steps
+            yield from steps[alternative] if alternative >= 0 else ()
+
+    def steps(self, columns: Iterator[int]) -> list[ChosenStep]:
+        """All steps in order, each with the choices that lead to it; ``columns`` numbers those of ``choices``."""
+        turns = list(itertools.islice(columns, self.turns))
+        # Choices inside have columns of their own, the same ones at each turn.
+        alternatives = self._steps_inside(columns)
+        return [step for turn in turns for n, steps in enumerate(alternatives) for step in _behind(turn, n, steps)]
+
+    def _steps_inside(self, columns: Iterator[int]) -> list[list[ChosenStep]]:
+        """The same of each alternative, from within."""
+        return [[step for _, own in parts for step in _chosen_steps(own, columns)] for parts in self.alternatives]
+
+
+@dataclass(frozen=True)
+class Sum(Branches):
+    """A ``WeightedSum`` whose params have their columns: its weights, then its parts'. An alternative for each turn."""
+
+    fork: KernelStep
+    """Before the first alternative."""
+    adds: tuple[KernelStep, ...]
+    """Behind each alternative."""
+    sum: KernelStep
+    """Behind the last."""
+
+    def params(self, params: Params, ops: Ops) -> Sequence[Array]:
+        """The weights, and all parts' parts of the rows."""
+        return [params["weights"], *super().params(params, ops)]
+
+    def chosen(self, choices: Iterator[Sequence[int]]) -> Iterator[KernelStep]:
+        """The steps of one image, from its ``choices``."""
+        own = next(choices)
+        steps = [[step for _, part in parts for step in steps_of(part, choices)] for parts in self.alternatives]
+        yield self.fork
+        for alternative in own:
+            if alternative >= 0:
+                yield from (*steps[alternative], self.adds[alternative])
+        yield self.sum
+
+    def steps(self, columns: Iterator[int]) -> list[ChosenStep]:
+        """All steps in order, each with the choices that lead to it."""
+        turns = list(itertools.islice(columns, self.turns))
+        inside = zip(self._steps_inside(columns), self.adds, strict=True)
+        chains = [
+            step
+            for turn, (number, (steps, add)) in zip(turns, enumerate(inside), strict=True)
+            for step in _behind(turn, number, [*steps, ChosenStep(add)])
+        ]
+        return [ChosenStep(self.fork), *chains, ChosenStep(self.sum)]
+
+
+def _behind(turn: int, alternative: int, steps: Sequence[ChosenStep]) -> list[ChosenStep]:
+    """Steps of an alternative, from outside: with the choice that leads to it."""
+    return [ChosenStep(inner.step, ((turn, alternative), *inner.choices)) for inner in steps]
 
 
 def steps_of(part: Placed | Branches, choices: Iterator[Sequence[int]]) -> Iterator[KernelStep]:
@@ -205,17 +258,7 @@ def _params(params: Mapping[int, Params], index: int | None, further: Params) ->
 
 
 def _chosen_steps(part: Placed | Branches, columns: Iterator[int]) -> list[ChosenStep]:
-    if isinstance(part, Placed):
-        return [ChosenStep(step) for step in part.steps]
-    turns = list(itertools.islice(columns, part.turns))
-    # Choices inside have columns of their own, the same ones at each turn.
-    alternatives = [[s for _, own in parts for s in _chosen_steps(own, columns)] for parts in part.alternatives]
-    return [
-        ChosenStep(inner.step, ((turn, number), *inner.choices))
-        for turn in turns
-        for number, steps in enumerate(alternatives)
-        for inner in steps
-    ]
+    return [ChosenStep(step) for step in part.steps] if isinstance(part, Placed) else part.steps(columns)
 
 
 class _Columns:
@@ -236,12 +279,20 @@ def _placed(
     table: BackendTable, primitive: p.Primitive, specs: tuple[ImageSpec, ImageSpec], columns: _Columns
 ) -> Placed | Branches:
     if isinstance(primitive, p.Choice):
+        sums = _sum_steps(primitive, columns) if isinstance(primitive, p.WeightedSum) else None
         alternatives = tuple(
             tuple(
                 (part.stage, _placed(table, part.primitive, (part.spec_in, part.spec_out), columns)) for part in parts
             )
             for parts in primitive.alternatives
         )
-        return Branches(primitive.turns, alternatives)
+        return Sum(primitive.turns, alternatives, *sums) if sums else Branches(primitive.turns, alternatives)
     lowering: Any = table.lowering(primitive)
     return Placed(primitive, lowering, tuple(columns.take(*step) for step in lowering.steps(primitive, *specs)))
+
+
+def _sum_steps(primitive: p.WeightedSum, columns: _Columns) -> tuple[KernelStep, tuple[KernelStep, ...], KernelStep]:
+    """What stands before, behind each of, and behind all alternatives; weights in their order, the image's first."""
+    total = columns.take(KernelStep(Op.SUM), 1)
+    adds = tuple(columns.take(KernelStep(Op.ADD), 1) for _ in primitive.alternatives)
+    return columns.take(KernelStep(Op.FORK), 0), adds, total

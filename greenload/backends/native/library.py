@@ -9,115 +9,21 @@ import ctypes
 import functools
 import hashlib
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from enum import IntEnum, IntFlag
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload.backends.native.abi import ABI, DTYPES, REASON_BYTES, Counter, Form, KernelStep, Op, Status
 from greenload.backends.native.blobs import Blob
 from greenload.backends.native.pointers import addresses_of, bytes_of, contiguous, sizes_of
 
-ABI = 13
-"""Of ``kernel/abi.h``, ``GL_ABI``."""
-REASON_BYTES = 256
 FOLDER = Path(__file__).parent
 _EXIF, _KEPT = 1, 2
 """``gl_kinds``."""
-
-
-class Op(IntEnum):
-    """What a step does: ``gl_op``, where its params are described."""
-
-    DECODE = 1
-    TURN = 2
-    CROP = 3
-    PAD = 4
-    RESIZE = 5
-    FLIP = 6
-    WARP = 7
-    COLOR = 8
-    LOOKUP = 9
-    BLUR = 10
-    ERASE = 11
-    AFFINE = 12
-    AUTOCONTRAST = 13
-    EQUALIZE = 14
-    MIX = 15
-
-
-class Flag(IntFlag):
-    """How a step does it: ``gl_flag``."""
-
-    NONE = 0
-    WINDOW = 1
-    ANTIALIAS = 2
-    VERTICAL = 4
-    MAYBE = 8
-
-
-class Status(IntEnum):
-    """What became of an image: ``gl_status``."""
-
-    OK = 0
-    BAD_FILE = 1
-    """Its bytes can't be decoded, or libjpeg warns of damage: another decoder may accept it, or says why not."""
-    BAD_CALL = 2
-    """Sizes, params or memory."""
-
-
-class Form(IntEnum):
-    """In which a file's image is kept between epochs: ``gl_form``. All are bytes that ``Op.DECODE`` reads."""
-
-    ENCODED = 0
-    """The file as it is."""
-    TRANSCODED = 1
-    """A JPEG with the same coefficients, of which a window decodes only what it needs; for others a plain JPEG."""
-    PLANES = 2
-    """YCbCr planes at their own subsampling."""
-    PIXELS = 3
-    """Binary PPM."""
-    COEFFICIENTS = 4
-    """The coefficients of a JPEG without Huffman codes, of which a window transforms only what it needs."""
-
-
-DTYPES: Mapping[str, int] = {"uint8": 0, "int8": 1, "float16": 2, "bfloat16": 3, "float32": 4}
-"""``gl_dtype``."""
-
-
-@dataclass(frozen=True)
-class KernelStep:
-    """A ``gl_step``."""
-
-    op: Op
-    flags: Flag = Flag.NONE
-    column: int = -1
-    """Of its first param in a row of params; −1 where it has none."""
-    height: int = 0
-    """Rows after it, where they are the same for every image; of a blur its taps."""
-    width: int = 0
-    dtype_in: str = "uint8"
-    dtype_out: str = "uint8"
-    numbers: tuple[float, ...] = ()
-    table: bytes = b""  # 256 levels, of Op.LOOKUP
-    counter: int = 0
-    """Its number among a segment's counters; −1: counted apart."""
-
-
-@dataclass(frozen=True)
-class Counter:
-    """What a step has done so far, in all threads; as ``gl_counter`` in ``kernel/abi.h``."""
-
-    images: int
-    nanoseconds: int
-    bytes_in: int
-    bytes_out: int
-    timed: int = 0
-    wall_nanoseconds: int = 0
-    crossed: int = 0
 
 
 class _Step(ctypes.Structure):

@@ -11,8 +11,8 @@ from typing import Any
 
 from greenload.array_ops import Array, Ops
 from greenload.backends import orientation, tolerances
-from greenload.backends.base import ENCODED, FILTERED, TableRow, Tolerance
-from greenload.backends.native.library import Flag, KernelStep, Op
+from greenload.backends.base import ENCODED, EXACT, FILTERED, TableRow, Tolerance
+from greenload.backends.native.abi import Flag, KernelStep, Op
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import Params
 from greenload.stages import primitives as p
@@ -148,6 +148,14 @@ def _warp_params(primitive: p.Warp, params: Params, ops: Ops) -> Sequence[Array]
     return _rows(params["matrix"], 2, ops)
 
 
+def _perspective_steps(primitive: p.Perspective, before: ImageSpec, after: ImageSpec) -> Steps:
+    return ((_step(Op.PERSPECTIVE, before, after, numbers=(primitive.fill,)), 10),)
+
+
+def _perspective_params(primitive: p.Perspective, params: Params, ops: Ops) -> Sequence[Array]:
+    return [*_rows(params["matrix"], 3, ops), *_scalar("apply")(primitive, params, ops)]
+
+
 def _blur_steps(primitive: p.Blur, before: ImageSpec, after: ImageSpec) -> Steps:
     taps = replace(_step(Op.BLUR, before, after), height=primitive.height, width=primitive.width)
     return ((taps, 1),)
@@ -171,12 +179,9 @@ def _look_up_steps(primitive: p.LookUp, before: ImageSpec, after: ImageSpec) -> 
     return ((_step(Op.LOOKUP, before, after, table=primitive.table), 1),)
 
 
-def _autocontrast_steps(primitive: p.Autocontrast, before: ImageSpec, after: ImageSpec) -> Steps:
-    return ((_step(Op.AUTOCONTRAST, before, after), 1),)
-
-
-def _equalize_steps(primitive: p.Equalize, before: ImageSpec, after: ImageSpec) -> Steps:
-    return ((_step(Op.EQUALIZE, before, after), 1),)
+def _one_number(op: Op) -> Callable[[p.Primitive, ImageSpec, ImageSpec], Steps]:
+    """A step that reads one number an image."""
+    return lambda primitive, before, after: ((_step(op, before, after), 1),)
 
 
 def _affine_steps(primitive: p.Affine, before: ImageSpec, after: ImageSpec) -> Steps:
@@ -229,8 +234,6 @@ _RESIZED = Tolerance(1.0, 0.35)
 _NARROW_PX = 10
 _RESIZED_NARROW = Tolerance(1.0, 1.0)
 _BLURRED = Tolerance(1.0, 0.4)
-# Sums in double precision: no difference was seen, but a tie may be one.
-_WARPED = Tolerance(1.0, 1e-3)
 # float32 sums: up to 2e-3 of an image's values were seen on the other side of a half, 1.4e-2 in one of a few hundred.
 _RECOLORED = Tolerance(1.0, 0.02)
 # All of them sum floats in double precision: the most seen was the rounding of the result.
@@ -257,11 +260,17 @@ ROWS = (
     TableRow(p.Erase, Lowering(_erase_steps, _of("erase")), DTYPES),
     TableRow(p.Mix, Lowering(_mix_steps, _mix_params), DTYPES, tolerance=tolerances.MIXED),
     TableRow(p.Resize, Lowering(_resize_steps, _size_params, _size), FILTERED, tolerance=_resized),
-    TableRow(p.Warp, Lowering(_warp_steps, _warp_params), FILTERED, tolerance=_filtered(_WARPED)),
+    TableRow(p.Warp, Lowering(_warp_steps, _warp_params), FILTERED, tolerance=_filtered(EXACT)),
+    TableRow(p.Perspective, Lowering(_perspective_steps, _perspective_params), FILTERED, tolerance=_filtered(EXACT)),
     TableRow(p.Blur, Lowering(_blur_steps, _scalar("sigma")), FILTERED, tolerance=_filtered(_BLURRED)),
     TableRow(p.Color, Lowering(_color_steps, _color_params), FILTERED, tolerance=_filtered(_RECOLORED)),
     TableRow(p.LookUp, Lowering(_look_up_steps, _scalar("apply")), ("uint8",)),
-    TableRow(p.Autocontrast, Lowering(_autocontrast_steps, _scalar("apply")), ("uint8",)),
-    TableRow(p.Equalize, Lowering(_equalize_steps, _scalar("apply")), ("uint8",)),
+    TableRow(p.Autocontrast, Lowering(_one_number(Op.AUTOCONTRAST), _scalar("apply")), ("uint8",)),
+    TableRow(p.Equalize, Lowering(_one_number(Op.EQUALIZE), _scalar("apply")), ("uint8",)),
+    TableRow(p.Brightness, Lowering(_one_number(Op.BRIGHTNESS), _scalar("factor")), ("uint8",)),
+    TableRow(p.Contrast, Lowering(_one_number(Op.CONTRAST), _scalar("factor")), ("uint8",)),
+    TableRow(p.Posterize, Lowering(_one_number(Op.POSTERIZE), _scalar("bits")), ("uint8",)),
+    TableRow(p.Solarize, Lowering(_one_number(Op.SOLARIZE), _scalar("threshold")), ("uint8",)),
+    TableRow(p.Sharpen, Lowering(_one_number(Op.SHARPEN), _scalar("factor")), ("uint8",)),
     TableRow(p.Affine, Lowering(_affine_steps, _nothing), DTYPES, to=DTYPES, tolerance=tolerances.affine),
 )

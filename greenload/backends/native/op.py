@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from greenload.backends.native.abi import ABI, DTYPES
 from greenload.backends.native.layout import ChosenStep
-from greenload.backends.native.library import ABI, DTYPES, FOLDER, INSTALL
+from greenload.backends.native.library import FOLDER, INSTALL
 from greenload.backends.native.store import KEY_BYTES, Store
 from greenload.errors import BackendUnavailable
 from greenload.public import public
@@ -128,7 +129,7 @@ def keep(indices: Any, files: Any, forms: Any, store: bytes, helpers: int = 0) -
     Args:
         indices: int64 ``[n]``.
         files: strings ``[n]``. Of an empty one nothing is kept, and nothing given.
-        forms: int32 ``[n]``, of ``library.Form``.
+        forms: int32 ``[n]``, of ``abi.Form``.
         store: as ``store_attribute`` gives it. Where it has no room, the file itself is given.
         helpers: threads that help the one that runs the operation.
     """

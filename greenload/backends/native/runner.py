@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from greenload.backends.base import Images, Records
 from greenload.backends.clocks import StepClock, intake_name
+from greenload.backends.native.abi import Status
 from greenload.backends.native.counters import OwnClocks
 from greenload.backends.native.intake import Intake, Taken
-from greenload.backends.native.library import Status
 from greenload.backends.native.work import Failures, KernelSteps, Work
 from greenload.backends.readers import Readers
 from greenload.errors import BackendUnavailable, UsageError

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from greenload.backends.native import library
+from greenload.backends.native import abi, library
+from greenload.backends.native.abi import Form
 from greenload.backends.native.blobs import Blob
-from greenload.backends.native.library import Form
 from greenload.system import file_output
 
 KEY_BYTES = 32
@@ -58,7 +58,7 @@ class _State(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("kept", "bytes", "damaged", "refused")),
         ("full", ctypes.c_int32),
-        ("trouble", ctypes.c_char * library.REASON_BYTES),
+        ("trouble", ctypes.c_char * abi.REASON_BYTES),
     )
 
 
@@ -89,7 +89,7 @@ class Store:
             raise ValueError(f"a key of {len(key)} bytes, {count} samples, a budget of {budget}")
         self.key = key
         self._folder = folder
-        self._library, reason = library.loaded(), ctypes.create_string_buffer(library.REASON_BYTES)
+        self._library, reason = library.loaded(), ctypes.create_string_buffer(abi.REASON_BYTES)
         path = None if folder is None else os.fsencode(folder.absolute())
         bound = -(budget or 0) if in_common else budget or 0
         self._handle: int | None = self._library.gl_store_open(path, key, count, bound, reason)
@@ -126,7 +126,7 @@ class Store:
             The blob; None where nothing is kept: there is no room, or another process is about to keep it (then nothing
             was transcoded), the file is empty, or this is a child of the process that opened the store.
         """
-        length, reason = ctypes.c_int64(), ctypes.create_string_buffer(library.REASON_BYTES)
+        length, reason = ctypes.c_int64(), ctypes.create_string_buffer(abi.REASON_BYTES)
         address = self._library.gl_store_keep(
             self._open(), index, file, len(file), int(form), ctypes.byref(length), reason
         )

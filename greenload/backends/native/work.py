@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.base import Images, empty
+from greenload.backends.native.abi import KernelStep, Status
 from greenload.backends.native.counters import count, counted_as
 from greenload.backends.native.intake import Taken
 from greenload.backends.native.layout import Layout
-from greenload.backends.native.library import KernelStep, Program, Status
+from greenload.backends.native.library import Program
 from greenload.backends.native.table import TABLE
 from greenload.errors import BackendUnavailable
 from greenload.plans.params import DrawLayout

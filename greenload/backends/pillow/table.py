@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from greenload.backends.base import BackendTable, rows
-from greenload.backends.pillow import choice, lowerings
+from greenload.backends.pillow import choice, level_maps, lowerings
 from greenload.backends.pillow.base import Lowering
 from greenload.plans.steps import BackendTraits
 from greenload.sources.formats.jpeg import PARTIAL
@@ -18,7 +18,7 @@ def _lowering_of(primitive: Primitive) -> Lowering:
 
 TABLE = BackendTable(
     "pillow",
-    rows(lowerings.ROWS, choice.rows(_lowering_of)),
+    rows(lowerings.ROWS, level_maps.ROWS, choice.rows(_lowering_of)),
     kinds=("JPEG", PARTIAL, "PNG", "BMP", "WebP", "GIF", "palette BMP"),
     traits=BackendTraits(takes_batches=True),
     not_for_others=("WebP",),  # it may be built without libwebp

@@ -1,4 +1,4 @@
-"""Applies alternatives in TensorFlow to the images that they were drawn for.
+"""Applies alternatives in TensorFlow to the images that they were drawn for, and sums them.
 
 Single images go through a branch of the graph. Of a batch the rows that an alternative was drawn for are taken out, and
 put back: the others aren't worked on.
@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from greenload.backends.base import TableRow
-from greenload.backends.tf.lowerings import ROUNDING, by_params
+from greenload.backends.tf.lowerings import ROUNDING, by_params, levels
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import primitives as p
 from greenload.system.frameworks import tf
@@ -35,6 +35,30 @@ def choice(lowering_of: LoweringOf, primitive: p.Choice, before: ImageSpec, afte
             image = turn(alternatives, image, params["choices"][..., number], params)
             image.set_shape(after.shape)
         return image
+
+    return by_params(changed, after)
+
+
+def weighted_sum(lowering_of: LoweringOf, primitive: p.WeightedSum, before: ImageSpec, after: ImageSpec) -> Any:
+    """An image and what its alternatives make of it, summed in float32, where such sums of levels are exact."""
+    alternatives = [_alternative(lowering_of, parts) for parts in primitive.alternatives]
+
+    def changed(image: Any, params: dict[str, Any]) -> Any:
+        weights = tf.cast(params["weights"], tf.float32)
+
+        def summed() -> Any:
+            total = tf.cast(image, tf.float32) * weights[0]
+            for turn, apply in enumerate(alternatives):
+                total = tf.cond(
+                    params["choices"][turn] >= 0,
+                    lambda apply=apply, turn=turn, total=total: (
+                        total + tf.cast(apply(image, params), tf.float32) * weights[1 + turn]
+                    ),
+                    lambda total=total: total,
+                )
+            return levels(total + 0.5, after.dtype)
+
+        return tf.cond(weights[0] < 1.0, summed, lambda: image)
 
     return by_params(changed, after)
 
@@ -86,5 +110,12 @@ def _changed(apply: Alternative, images: Any, rows: Any, params: dict[str, Any])
 
 
 def rows(lowering_of: LoweringOf) -> tuple[TableRow, ...]:
-    """The row of choices, whose parts are done as ``lowering_of`` says."""
-    return (TableRow(p.Choice, functools.partial(choice, lowering_of), DTYPES),)
+    """The rows of choices and of weighted sums, whose parts are done as ``lowering_of`` says."""
+    return (
+        TableRow(p.Choice, functools.partial(choice, lowering_of), DTYPES),
+        TableRow(p.WeightedSum, functools.partial(weighted_sum, lowering_of), ("uint8",), condition=_single),
+    )
+
+
+def _single(primitive: Any, spec: ImageSpec) -> bool:
+    return not spec.batched

@@ -55,6 +55,40 @@ def _warped(primitive: p.Warp, spec: ImageSpec) -> Tolerance:
     return Tolerance(error, error / 5)
 
 
+def perspective(primitive: p.Perspective, before: ImageSpec, after: ImageSpec) -> Any:
+    """Places in float64, values gathered at them and mixed in float32."""
+
+    def seen(image: Any, matrix: Any) -> Any:
+        shape = tf.shape(image)
+        height, width = shape[0], shape[1]
+        rows = (tf.range(height, dtype=tf.float64) + 0.5)[:, tf.newaxis]
+        columns = (tf.range(width, dtype=tf.float64) + 0.5)[tf.newaxis]
+        x, y, w = (m[0] * columns + m[1] * rows + m[2] for m in tf.unstack(matrix))
+        nowhere = tf.equal(w, 0.0)
+        whole, shares = [], []
+        for n, side in ((y, height), (x, width)):
+            place = tf.where(nowhere, tf.constant(-1.0, tf.float64), n / w - 0.5)
+            place = tf.clip_by_value(place, -2.0, tf.cast(side, tf.float64) + 1.0)  # beyond it all is fill
+            floor = tf.floor(place)
+            whole.append(tf.cast(floor, tf.int32))
+            shares.append(tf.cast(place - floor, tf.float32)[..., tf.newaxis])
+        around = tf.pad(image, [[2, 3], [2, 3], [0, 0]], constant_values=tf.cast(primitive.fill, image.dtype))
+        stride = width + 5
+        pixels = tf.reshape(around, [-1, shape[2]])
+        first = (whole[0] + 2) * stride + whole[1] + 2
+        four = [tf.cast(tf.gather(pixels, first + step), tf.float32) for step in (0, 1, stride, stride + 1)]
+        down, across = shares
+        upper = four[0] + (four[1] - four[0]) * across
+        lower = four[2] + (four[3] - four[2]) * across
+        mixed = upper + (lower - upper) * down
+        return tf.cast(mixed + 0.5, tf.uint8) if before.dtype == "uint8" else mixed
+
+    def changed(image: Any, params: dict[str, Any]) -> Any:
+        return tf.cond(params["apply"], lambda: seen(image, params["matrix"]), lambda: image)
+
+    return by_params(changed, after)
+
+
 def color(primitive: p.Color, before: ImageSpec, after: ImageSpec, carried: str = "float32") -> Any:
     """One product with a matrix per image. On a batch where only some change, all are computed and some taken."""
     whole = before.dtype == "uint8"
@@ -207,8 +241,18 @@ def _declared(name: str, given: Any, after: ImageSpec, dtype_remedy: str, shape_
     return tf.ensure_shape(result, after.shape)
 
 
+def _perspective(primitive: p.Perspective, spec: ImageSpec) -> Tolerance:
+    """Sums of float32 shares, as filters have them, in the range that the fill widens."""
+    if spec.dtype == "uint8":
+        return _FILTERED["uint8"]
+    reach = max(1.0, abs(primitive.fill), abs(1.0 - primitive.fill))
+    stated = _FILTERED["float32"]
+    return Tolerance(stated.max * reach, stated.mean * reach)
+
+
 ROWS = (
     TableRow(p.Warp, warp, FILTERED, tolerance=_warped),
+    TableRow(p.Perspective, perspective, FILTERED, tolerance=_perspective),
     TableRow(p.Color, color, FILTERED, tolerance=_FILTERED),
     TableRow(p.Blur, blur, FILTERED, tolerance=_FILTERED),
     TableRow(p.Erase, erase, DTYPES),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from greenload.backends.base import BackendTable, rows
-from greenload.backends.tf import choice, decode, filters, lowerings
+from greenload.backends.tf import choice, decode, filters, level_maps, lowerings
 from greenload.plans.steps import TF_DATA
 from greenload.sources.formats.jpeg import PARTIAL
 from greenload.stages.primitives import Primitive
@@ -18,6 +18,6 @@ def _lowering_of(primitive: Primitive) -> Any:
 
 TABLE = BackendTable(
     TF_DATA,
-    rows(decode.ROWS, lowerings.ROWS, filters.ROWS, choice.rows(_lowering_of)),
+    rows(decode.ROWS, lowerings.ROWS, level_maps.ROWS, filters.ROWS, choice.rows(_lowering_of)),
     kinds=("JPEG", PARTIAL, "PNG", "16-bit PNG", "BMP", "WebP", "GIF"),
 )

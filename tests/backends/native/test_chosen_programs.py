@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from greenload.backends.native import library, op
+from greenload.backends.native.abi import KernelStep, Op, Status
 from greenload.backends.native.layout import ChosenStep
-from greenload.backends.native.library import KernelStep, Op, Status
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
 

@@ -15,7 +15,7 @@ import pytest
 import simd
 
 from greenload.backends.native import library
-from greenload.backends.native.library import Form
+from greenload.backends.native.abi import Form
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
 
@@ -71,7 +71,8 @@ ALONE = """
 import numpy as np
 import odd_jpegs
 from conformance import pixels
-from greenload.backends.native.library import Form, transcode
+from greenload.backends.native.abi import Form
+from greenload.backends.native.library import transcode
 blocks = np.full((2, 2, 64), 30000) * np.random.default_rng(0).choice([-1, 1], (2, 2, 64))
 extreme, photo = odd_jpegs.coded(blocks, np.full(64, 255)), pixels(80, 80, "photo")
 for again in range(2):

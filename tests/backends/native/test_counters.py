@@ -15,9 +15,10 @@ import pytest
 import greenload as gl
 from greenload.backends import registry
 from greenload.backends.native import counters, library
+from greenload.backends.native.abi import Counter, Flag, KernelStep, Op
 from greenload.backends.native.counters import NamedCounter, OwnClocks, counted_as, named_counters
 from greenload.backends.native.layout import Layout
-from greenload.backends.native.library import Counter, Flag, KernelStep, Op, Program
+from greenload.backends.native.library import Program
 from greenload.backends.native.table import TABLE
 from greenload.planning.choose import make_plan
 from greenload.plans.plan import Plan

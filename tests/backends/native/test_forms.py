@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from subsampled import LUMA, odd
 
 from greenload.backends.native import library
-from greenload.backends.native.library import Flag, Form, KernelStep, Op, Program, Status, transcode
+from greenload.backends.native.abi import Flag, Form, KernelStep, Op, Status
+from greenload.backends.native.library import Program, transcode
 from greenload.sources import formats
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")

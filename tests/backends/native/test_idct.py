@@ -11,7 +11,8 @@ import odd_jpegs
 import pytest
 
 from greenload.backends.native import library
-from greenload.backends.native.library import Flag, Form, KernelStep, Op, Program
+from greenload.backends.native.abi import Flag, Form, KernelStep, Op
+from greenload.backends.native.library import Program
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
 

@@ -15,8 +15,9 @@ import simd
 from conformance import pixels
 from damage import damaged
 
-from greenload.backends.native import library
-from greenload.backends.native.library import Flag, KernelStep, Op, Program, Status
+from greenload.backends.native import abi, library
+from greenload.backends.native.abi import Flag, KernelStep, Op, Status
+from greenload.backends.native.library import Program
 from greenload.sources import formats
 from greenload.stages import reference
 
@@ -275,8 +276,8 @@ def test_tables_of_an_image_are_pillows(op: Op) -> None:
             assert program.counters()[0].images == 1  # the image that wasn't drawn cost nothing
 
 
-@pytest.mark.parametrize("before", library.DTYPES)
-@pytest.mark.parametrize("after", library.DTYPES)
+@pytest.mark.parametrize("before", abi.DTYPES)
+@pytest.mark.parametrize("after", abi.DTYPES)
 @pytest.mark.parametrize("numbers", [(1.0, 0.0), (1 / 255, 0.0), (127 / 255, -3.5), (300.0, 7.0), (1, 2, 3, 4, 5, 6.5)])
 def test_affine_rounds_as_the_reference(before: str, after: str, numbers: tuple[float, ...]) -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")

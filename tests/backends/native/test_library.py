@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from greenload.backends.native import library
+from greenload.backends.native import abi, library
 from greenload.cli import doctor
 
 pytestmark = [
@@ -59,7 +59,7 @@ def why(folder: Path, **env: str) -> tuple[str, str]:
 
 def test_one_that_lacks_a_function_or_has_another_abi_was_built_from_other_sources(tmp_path: Path) -> None:
     for number, text in enumerate(
-        ("", "int gl_abi() { return 1; }", f"int gl_abi() {{ return {library.ABI}; }}", "int main() { return 0; }")
+        ("", "int gl_abi() { return 1; }", f"int gl_abi() {{ return {abi.ABI}; }}", "int main() { return 0; }")
     ):
         folder = tmp_path / str(number)
         folder.mkdir()

@@ -14,7 +14,8 @@ import pytest
 from conformance import pixels
 
 from greenload.backends.native import library
-from greenload.backends.native.library import Flag, Form, KernelStep, Op, Program
+from greenload.backends.native.abi import Flag, Form, KernelStep, Op
+from greenload.backends.native.library import Program
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
 
@@ -110,7 +111,8 @@ GROWTH = """
 import sys
 import numpy as np
 from pathlib import Path
-from greenload.backends.native.library import Flag, KernelStep, Op, Program
+from greenload.backends.native.abi import Flag, KernelStep, Op
+from greenload.backends.native.library import Program
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 file, first = Path(sys.argv[1]).read_bytes(), {first}
@@ -150,7 +152,7 @@ def test_many_programs_take_no_more_memory_than_one(first: str, most: float, tmp
 THREADS = """
 import sys, threading
 from pathlib import Path
-from greenload.backends.native.library import Form
+from greenload.backends.native.abi import Form
 from greenload.backends.native.store import Store
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
@@ -182,7 +184,8 @@ PROGRESSIVE = """
 import sys
 import numpy as np
 from pathlib import Path
-from greenload.backends.native.library import KernelStep, Op, Program
+from greenload.backends.native.abi import KernelStep, Op
+from greenload.backends.native.library import Program
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 file, out = Path(sys.argv[1]).read_bytes(), np.empty((64, 64, 3), np.uint8)

@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greenload.backends.native import library
-from greenload.backends.native.library import Flag, KernelStep, Op, Program
+from greenload.backends.native.abi import Flag, KernelStep, Op
+from greenload.backends.native.library import Program
 
 Image = pytest.importorskip("PIL.Image")
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")

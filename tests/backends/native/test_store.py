@@ -21,9 +21,10 @@ from conformance import pixels
 from stores import KEY, MIB, blob, blocks, bytes_of, filled, held, obeying_modes, run
 
 from greenload.backends.native import library
+from greenload.backends.native.abi import Form, KernelStep, Op
 from greenload.backends.native.blobs import Blob
 from greenload.backends.native.cache_entries import block_info
-from greenload.backends.native.library import Form, KernelStep, Op, Program, transcode
+from greenload.backends.native.library import Program, transcode
 from greenload.backends.native.store import BLOCKS_VERSION, Store, StoreError, folder_of
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")

@@ -190,7 +190,7 @@ with Store(folder, KEY, 30) as store:
 def test_a_child_process_notices_a_block_that_is_cut(tmp_path: Path, first: str) -> None:
     if first == "parent" and tuple(map(int, platform.release().split(".")[:2])) < (5, 14):
         pytest.skip("this kernel can't say whether what is mapped of a removed file can be read")
-    run("from greenload.backends.native.library import Form\n" + CUT_UNDER_A_CHILD, tmp_path, first)
+    run("from greenload.backends.native.abi import Form\n" + CUT_UNDER_A_CHILD, tmp_path, first)
     kept_anew(tmp_path, 30, 0)
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from stores import KEY, MIB, ROOT, blob, blocks, bytes_of, command, filled, held, run, writer
 
 from greenload.backends.native import library
+from greenload.backends.native.abi import Form
 from greenload.backends.native.cache_entries import block_info, clear
-from greenload.backends.native.library import Form
 from greenload.backends.native.store import LOCK, Store, folder_of
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
@@ -52,7 +52,7 @@ with Store(folder, KEY, 700, budget) as store:
 
 def in_step(folder: Path, budget: int = 0) -> list[subprocess.Popen[str]]:
     """Two processes that keep the same samples in the same order, and begin together."""
-    program = "import numpy as np\nfrom greenload.backends.native.library import Form\n" + STEP
+    program = "import numpy as np\nfrom greenload.backends.native.abi import Form\n" + STEP
     pipes: dict[str, Any] = {"cwd": ROOT, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     both = [subprocess.Popen(command(program, folder, budget), **pipes) for _ in range(2)]
     for process in both:

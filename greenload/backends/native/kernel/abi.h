@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-#define GL_ABI 13         /* raised with every change of this file; the Python side checks it */
+#define GL_ABI 15         /* raised with every change of this file; the Python side checks it */
 #define GL_REASON 256     /* bytes of a reason, its zero included */
 #define GL_NAME 96        /* bytes of a counter's name, its zero included */
 
@@ -38,6 +38,20 @@ enum gl_op {
                      the image and the rest of the one `offset` images behind it (before it where negative), and that one
                      alone in the window; height may be 0. Only as the first step: there all images of a batch have one
                      size and lie one behind another, also those that a call doesn't name */
+  /* As `reference.py` has them: bit for bit, of uint8. Steps among GL_LOOKUP, GL_AUTOCONTRAST, GL_EQUALIZE and these but
+     GL_SHARPEN that follow one another are one look-up, which is the first one's time. */
+  GL_BRIGHTNESS = 16,   /* params [factor from 0]; 1: nothing */
+  GL_CONTRAST = 17,     /* params [factor from 0]; 1: nothing. Of RGB */
+  GL_POSTERIZE = 18,    /* params [bits 1 … 8]; 8: nothing */
+  GL_SOLARIZE = 19,     /* params [threshold]; above 255: nothing */
+  GL_SHARPEN = 20,      /* params [factor from 0]; 1: nothing */
+  GL_PERSPECTIVE = 30,  /* params [3 × 3 matrix, 0 or 1]; `numbers` [fill] */
+  /* Several results of one uint8 image, summed. Between GL_FORK and GL_SUM stand chains of steps; each begins with the
+     image as it was at GL_FORK, and ends with GL_ADD, where it has that image's size. Weights are multiples of 2⁻¹⁶ from
+     0, those of a sum together 1: it is exact, and rounded half up. */
+  GL_FORK = 40,         /* no params */
+  GL_ADD = 41,          /* params [weight] of the chain's result */
+  GL_SUM = 42,          /* params [weight] of the image as it was at GL_FORK; the image is the sum then */
 };
 
 enum gl_flag { GL_WINDOW = 1, GL_ANTIALIAS = 2, GL_VERTICAL = 4, GL_MAYBE = 8 };

@@ -3,6 +3,7 @@
 #include "color.h"
 #include "color_avx2.h"
 #include "failure.h"
+#include "look_up.h"
 #include "values.h"
 
 namespace greenload {
@@ -13,26 +14,26 @@ constexpr int kRepeat = 24;  // values after which 1 or 3 channels fill vectors 
 
 bool is_byte(int32_t dtype) { return dtype == GL_UINT8 || dtype == GL_INT8; }
 
+// From a value of the first channel on.
 template <class T>
-void look_up_values(const Image& in, const Image& out, const uint8_t* table, int tables) {
-  const T* entries = reinterpret_cast<const T*>(table);
-  for (int64_t y = 0; y < in.height; y++) {
-    const uint8_t* from = in.row(y);
-    T* to = reinterpret_cast<T*>(out.row(y));
-    const int64_t values = in.row_values();
-    if (tables == 1) {
-      for (int64_t i = 0; i < values; i++) {
-        to[i] = entries[from[i]];
-      }
-    } else if (tables == 3) {
-      for (int64_t i = 0; i < values; i += 3) {
-        const T first = entries[from[i]], second = entries[256 + from[i + 1]], third = entries[512 + from[i + 2]];
-        to[i] = first, to[i + 1] = second, to[i + 2] = third;
-      }
-    } else {
-      for (int64_t i = 0; i < values; i++) {
-        to[i] = entries[i % tables * 256 + from[i]];
-      }
+void look_up_row(const uint8_t* from, T* to, int64_t values, const T* entries, int tables) {
+  if (tables == 1) {
+    int64_t i = 0;
+    for (; i + 4 <= values; i += 4) {
+      const T a = entries[from[i]], b = entries[from[i + 1]], c = entries[from[i + 2]], d = entries[from[i + 3]];
+      to[i] = a, to[i + 1] = b, to[i + 2] = c, to[i + 3] = d;
+    }
+    for (; i < values; i++) {
+      to[i] = entries[from[i]];
+    }
+  } else if (tables == 3) {
+    for (int64_t i = 0; i < values; i += 3) {
+      const T first = entries[from[i]], second = entries[256 + from[i + 1]], third = entries[512 + from[i + 2]];
+      to[i] = first, to[i + 1] = second, to[i + 2] = third;
+    }
+  } else {
+    for (int64_t i = 0; i < values; i++) {
+      to[i] = entries[i % tables * 256 + from[i]];
     }
   }
 }
@@ -76,7 +77,15 @@ void convert(const Image& in, const Image& out, const std::vector<double>& scale
 }  // namespace
 
 void look_up(const Image& in, const uint8_t* tables, int count, const Image& out) {
-  look_up_values<uint8_t>(in, out, tables, count);
+  const bool dense = in.stride == in.row_bytes() && out.stride == in.stride;  // as one row
+  const int64_t rows = dense ? 1 : in.height, values = dense ? in.height * in.row_values() : in.row_values();
+  for (int64_t y = 0; y < rows; y++) {
+    const uint8_t* from = in.row(y);
+    uint8_t* to = out.row(y);
+    int64_t done = look_up_avx512(from, to, values, tables, count);
+    done += done ? 0 : look_up_avx2(from, to, values, tables, count);
+    look_up_row(from + done, to + done, values - done, tables, count);
+  }
 }
 
 Affine::Affine(const double* numbers, int count, int32_t dtype_in, int32_t dtype_out)
@@ -108,7 +117,10 @@ void Affine::by_table(const Image& in, const Image& out) const {
   if (item_bytes(dtype_out_) == 1) {
     return look_up(in, table_.data(), channels(), out);
   }
-  look_up_values<uint16_t>(in, out, table_.data(), channels());
+  for (int64_t y = 0; y < in.height; y++) {
+    look_up_row(in.row(y), reinterpret_cast<uint16_t*>(out.row(y)), in.row_values(),
+                reinterpret_cast<const uint16_t*>(table_.data()), channels());
+  }
 }
 
 void Affine::in_float32(const Image& in, const Image& out) const {

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <initializer_list>
 #include <new>
+#include <utility>
 
 namespace greenload {
 
@@ -43,6 +44,12 @@ class Buffer {
   const uint8_t* end() const { return data_ + size_ + kSlack; }
 
   size_t size() const { return size_; }
+
+  void swap(Buffer& other) {
+    std::swap(memory_, other.memory_);
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+  }
 
   void release() {
     free(memory_);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "failure.h"
+#include "levels.h"
 
 namespace greenload {
 
@@ -11,24 +12,30 @@ namespace {
 constexpr size_t kTrimmed = size_t{64} << 20;
 constexpr int64_t kLongestResult = int64_t{1} << 28;
 
+bool is_of_sum(int32_t op) { return op >= GL_FORK && op <= GL_SUM; }
+
 bool is_filtered(int32_t dtype) { return dtype == GL_UINT8 || dtype == GL_FLOAT32; }
 
 // How many params a step has.
 int params_of(const gl_step& step) {
+  if (is_level_map(step.op)) {
+    return 1;
+  }
   switch (step.op) {
     case GL_DECODE: return step.flags & GL_WINDOW ? 4 : 0;
     case GL_TURN:
     case GL_FLIP:
-    case GL_LOOKUP:
     case GL_BLUR:
-    case GL_AUTOCONTRAST:
-    case GL_EQUALIZE: return 1;
+    case GL_SHARPEN:
+    case GL_ADD:
+    case GL_SUM: return 1;
     case GL_CROP:
     case GL_ERASE: return 4;
     case GL_PAD: return step.height ? 2 : 4;
     case GL_RESIZE: return step.height ? 0 : 2;
     case GL_MIX:
     case GL_WARP: return 6;
+    case GL_PERSPECTIVE: return 10;
     case GL_COLOR: return step.flags & GL_MAYBE ? 13 : 12;
     default: return 0;
   }
@@ -41,10 +48,11 @@ void check_dtypes(const gl_step& step) {
     }
   }
   bool fits = step.op == GL_AFFINE || step.dtype_in == step.dtype_out;
-  if (step.op == GL_DECODE || step.op == GL_LOOKUP || step.op == GL_AUTOCONTRAST || step.op == GL_EQUALIZE) {
+  if (step.op == GL_DECODE || step.op == GL_SHARPEN || is_of_sum(step.op) || is_level_map(step.op)) {
     fits = fits && step.dtype_out == GL_UINT8;
   }
-  if (step.op == GL_RESIZE || step.op == GL_WARP || step.op == GL_COLOR || step.op == GL_BLUR) {
+  if (step.op == GL_RESIZE || step.op == GL_WARP || step.op == GL_PERSPECTIVE || step.op == GL_COLOR ||
+      step.op == GL_BLUR) {
     fits = fits && is_filtered(step.dtype_in);
   }
   if (!fits) {
@@ -54,7 +62,7 @@ void check_dtypes(const gl_step& step) {
 
 void check_numbers(const gl_step& step) {
   bool fits = step.count == 0;
-  if (step.op == GL_PAD || step.op == GL_WARP) {
+  if (step.op == GL_PAD || step.op == GL_WARP || step.op == GL_PERSPECTIVE) {
     fits = step.count == 1;
   }
   if (step.op == GL_ERASE) {
@@ -72,7 +80,7 @@ void check_numbers(const gl_step& step) {
 }
 
 void check(const gl_step& step, int32_t columns) {
-  if (step.op < GL_DECODE || step.op > GL_MIX) {
+  if (step.op < GL_DECODE || (step.op > GL_SHARPEN && step.op != GL_PERSPECTIVE && !is_of_sum(step.op))) {
     fail(GL_BAD_CALL, "no op %d", step.op);
   }
   check_dtypes(step);
@@ -95,25 +103,39 @@ void check(const gl_step& step, int32_t columns) {
   }
 }
 
+// Whether each GL_ADD stands between a GL_FORK and its GL_SUM.
+void check_sums(const gl_step* steps, int32_t count) {
+  bool forked = false;
+  for (int32_t i = 0; i < count; i++) {
+    if (is_of_sum(steps[i].op)) {
+      if (forked == (steps[i].op == GL_FORK)) {
+        fail(GL_BAD_CALL, "step %d %s", i, forked ? "forks within a sum" : "is of a sum that no step forks");
+      }
+      forked = steps[i].op != GL_SUM;
+    }
+  }
+  if (forked) {
+    fail(GL_BAD_CALL, "a step forks, and none sums");
+  }
+}
+
 }  // namespace
 
 bool Step::in_place() const {
   switch (given.op) {
     case GL_FLIP:
     case GL_COLOR:
-    case GL_LOOKUP:
-    case GL_AUTOCONTRAST:
-    case GL_EQUALIZE:
     case GL_ERASE: return true;
     case GL_AFFINE: return item_bytes(given.dtype_in) == item_bytes(given.dtype_out);
-    default: return false;
+    default: return is_level_map(given.op);
   }
 }
 
 void Scratch::trim() {
-  release_above(kTrimmed, {&between[0], &between[1]});
+  release_above(kTrimmed, {&between[0], &between[1], &tables});
   decoder.trim(kTrimmed);
   resizer.trim(kTrimmed);
+  sum.trim(kTrimmed);
   blur.trim(kTrimmed);
 }
 
@@ -122,6 +144,7 @@ Program::Program(const gl_step* steps, int32_t count, int32_t columns)
   if (count < 1 || !steps || columns < 0) {
     fail(GL_BAD_CALL, "no steps");
   }
+  check_sums(steps, count);
   for (int32_t i = 0; i < count; i++) {
     check(steps[i], columns);
     if ((steps[i].op == GL_DECODE || steps[i].op == GL_MIX) && i > 0) {

@@ -12,6 +12,7 @@
 #include "forms.h"
 #include "image.h"
 #include "resize.h"
+#include "weighted_sum.h"
 
 namespace greenload {
 
@@ -36,6 +37,7 @@ struct Scratch {
   Resizer resizer;
   Blur blur;
   Buffer between[2], pixel, tables;
+  WeightedSum sum;
 };
 
 // Things that threads take for a while, as many as were in use at a time. The lock is only tried: a process that was

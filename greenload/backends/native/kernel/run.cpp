@@ -60,7 +60,9 @@ class Run {
         tally_(*worker.tally),
         params_(params),
         out_(out),
-        out_bytes_(out_bytes) {}
+        out_bytes_(out_bytes) {
+    scratch_.sum.begin();
+  }
 
   void go(const void* input, const int64_t* size) {
     size_t first = 0;
@@ -97,9 +99,15 @@ class Run {
       case GL_LOOKUP:
       case GL_AUTOCONTRAST:
       case GL_EQUALIZE: return params(k)[0] == 0.0;
+      case GL_BRIGHTNESS:
+      case GL_CONTRAST:
+      case GL_SHARPEN: return params(k)[0] == 1.0;
+      case GL_POSTERIZE: return params(k)[0] == 8.0;
+      case GL_SOLARIZE: return params(k)[0] > 255.0;
       case GL_COLOR: return (step.flags & GL_MAYBE) && params(k)[12] == 0.0;
       case GL_ERASE: return params(k)[2] == 0.0;
       case GL_TURN: return params(k)[0] == 1.0;
+      case GL_PERSPECTIVE: return params(k)[9] == 0.0;
       case GL_MIX: return params(k)[1] == 1.0 && params(k)[4] == 0.0;
       default: return false;
     }
@@ -213,6 +221,9 @@ class Run {
   // Does a step; which is the last that it did.
   size_t step(size_t k) {
     const Step& step = steps_[k];
+    if (is_level_map(step.given.op)) {
+      return map_levels(k);
+    }
     switch (step.given.op) {
       case GL_RESIZE: return resize(k);
       case GL_TURN: turn(k); break;
@@ -221,17 +232,21 @@ class Run {
       case GL_FLIP: flip(k); break;
       case GL_ERASE: erase(k); break;
       case GL_WARP: replace(k, [&](uint8_t* to) { warp(image_, params(k), in_dtype(step.numbers[0]), to); }); break;
+      case GL_PERSPECTIVE:
+        replace(k, [&](uint8_t* to) { perspective(image_, params(k), in_dtype(step.numbers[0]), to); });
+        break;
       case GL_BLUR:
         replace(k, [&](uint8_t* to) {
           scratch_.blur.apply(image_, params(k)[0], step.given.height, step.given.width, to);
         });
         break;
       case GL_COLOR: change(k, [&](const Image& to) { recolor(image_, params(k), to); }); break;
-      case GL_LOOKUP: change(k, [&](const Image& to) { look_up(image_, step.table.data(), 1, to); }); break;
-      case GL_AUTOCONTRAST: fit(k, autocontrast_tables(image_, scratch_.tables)); break;
-      case GL_EQUALIZE: fit(k, equalize_tables(image_, scratch_.tables)); break;
+      case GL_SHARPEN: sharpen(k); break;
       case GL_AFFINE: affine(k); break;
       case GL_MIX: mix(k); break;
+      case GL_FORK: scratch_.sum.fork(image_, scratch_.between[second_]); break;
+      case GL_ADD: scratch_.sum.add(image_, params(k)[0], scratch_.between[second_]); break;
+      case GL_SUM: sum(k); break;
     }
     return k;
   }
@@ -252,9 +267,28 @@ class Run {
     image_ = result;
   }
 
-  // A look-up in tables that are made from the image.
-  void fit(size_t k, const uint8_t* tables) {
-    change(k, [&](const Image& to) { look_up(image_, tables, image_.channels, to); });
+  // Level maps that follow one another, as one look-up; which is the last of them.
+  size_t map_levels(size_t k) {
+    LevelMaps maps(image_, scratch_.tables);
+    size_t last = k;
+    for (size_t j = k; j < steps_.size() && is_level_map(steps_[j].given.op); j = next(j)) {
+      maps.add(steps_[j].given.op, params(j)[0], steps_[j].table.data());
+      last = j;
+    }
+    if (!maps.change_nothing()) {
+      change(last, [&](const Image& to) { look_up(image_, maps.tables(), maps.count(), to); });
+    }
+    return last;
+  }
+
+  void sharpen(size_t k) {
+    const double factor = params(k)[0];
+    if (!(factor >= 0.0 && factor < HUGE_VAL)) {
+      fail(GL_BAD_CALL, "%g is no factor from 0", factor);
+    }
+    if (image_.height >= 3 && image_.width >= 3) {
+      replace(k, [&](uint8_t* to) { greenload::sharpen(image_, factor, scratch_.tables, to); });
+    }
   }
 
   void turn(size_t k) {
@@ -387,6 +421,12 @@ class Run {
     }
     const uint8_t* other = image_.data + static_cast<int64_t>(offset) * image_.bytes();
     replace(k, [&](uint8_t* to) { greenload::mix(image_, other, params(k)[1], box, to); });
+  }
+
+  void sum(size_t k) {
+    if (scratch_.sum.end(image_, params(k)[0])) {
+      replace(k, [&](uint8_t* to) { scratch_.sum.write(to); });
+    }
   }
 
   // A constant as the image's dtype has it.

@@ -3,6 +3,8 @@
 #include <cstring>
 
 #include "filters.h"
+#include "values.h"
+#include "warp.h"
 
 #if defined(__x86_64__)
 #include <emmintrin.h>
@@ -12,9 +14,7 @@ namespace greenload {
 
 namespace {
 
-uint8_t rounded(double value, const uint8_t*) {
-  return static_cast<uint8_t>(std::clamp(std::floor(value + 0.5), 0.0, 255.0));
-}
+uint8_t rounded(double value, const uint8_t*) { return as_uint8(value + 0.5); }
 float rounded(double value, const float*) { return static_cast<float>(value); }
 
 // Where an output pixel's centre lies in the input, counted from the centre of its first pixel.
@@ -27,29 +27,44 @@ Place place_of(const double* m, int64_t column, int64_t row) {
           m[3] * (column + 0.5) + m[4] * (row + 0.5) + m[5] - 0.5};
 }
 
+// What each of the four pixels around a place counts, as the reference has it.
+struct Shares {
+  int64_t left, top;
+  double of[4];
+
+  explicit Shares(Place place) {
+    left = place.x < 0.0 ? -1 : static_cast<int64_t>(place.x);
+    top = place.y < 0.0 ? -1 : static_cast<int64_t>(place.y);
+    const double l = static_cast<double>(left), t = static_cast<double>(top);
+    const double left_share = 1.0 - (place.x - l), right_share = 1.0 - (l + 1.0 - place.x);
+    const double top_share = 1.0 - (place.y - t), bottom_share = 1.0 - (t + 1.0 - place.y);
+    of[0] = left_share * top_share;
+    of[1] = right_share * top_share;
+    of[2] = left_share * bottom_share;
+    of[3] = right_share * bottom_share;
+  }
+};
+
 // One pixel, wherever it lies.
 template <class T>
 void anywhere(const Image& in, Place place, double fill, T* out) {
-  const double x = place.x, y = place.y;
   // What is no number lies nowhere.
-  if (!(x > -1.0 && x < static_cast<double>(in.width) && y > -1.0 && y < static_cast<double>(in.height))) {
+  if (!(place.x > -1.0 && place.x < static_cast<double>(in.width) && place.y > -1.0 &&
+        place.y < static_cast<double>(in.height))) {
     std::fill(out, out + in.channels, rounded(fill, out));
     return;
   }
-  const double left = std::floor(x), top = std::floor(y), right_share = x - left, bottom_share = y - top;
-  const int64_t l = static_cast<int64_t>(left), t = static_cast<int64_t>(top);
-  const double shares[4] = {(1.0 - right_share) * (1.0 - bottom_share), right_share * (1.0 - bottom_share),
-                            (1.0 - right_share) * bottom_share, right_share * bottom_share};
+  const Shares shares(place);
   const T* pixels[4];
   for (int k = 0; k < 4; k++) {
-    const int64_t px = l + (k & 1), py = t + (k >> 1);
+    const int64_t px = shares.left + (k & 1), py = shares.top + (k >> 1);
     const bool inside = px >= 0 && px < in.width && py >= 0 && py < in.height;
     pixels[k] = inside ? reinterpret_cast<const T*>(in.row(py)) + px * in.channels : nullptr;
   }
   for (int c = 0; c < in.channels; c++) {
     double total = 0.0;
     for (int k = 0; k < 4; k++) {
-      total += shares[k] * (pixels[k] ? static_cast<double>(pixels[k][c]) : fill);
+      total += shares.of[k] * (pixels[k] ? static_cast<double>(pixels[k][c]) : fill);
     }
     out[c] = rounded(total, out);
   }
@@ -68,65 +83,277 @@ void warp_any(const Image& in, const double* m, double fill, T* out) {
 typedef float Four __attribute__((vector_size(16)));
 
 #if defined(__x86_64__)
-inline Four levels(const uint8_t* from) {
-  int32_t bytes;
-  memcpy(&bytes, from, 4);
+inline __m128i widened(int32_t bytes) {
   const __m128i zero = _mm_setzero_si128();
-  return _mm_cvtepi32_ps(_mm_unpacklo_epi16(_mm_unpacklo_epi8(_mm_cvtsi32_si128(bytes), zero), zero));
+  return _mm_unpacklo_epi16(_mm_unpacklo_epi8(_mm_cvtsi32_si128(bytes), zero), zero);
 }
 
-inline void store(Four values, uint8_t* to) {
-  const __m128i words = _mm_packs_epi32(_mm_cvttps_epi32(values), _mm_setzero_si128());
+inline int32_t bytes_of(const uint8_t* from) {
+  int32_t bytes;
+  memcpy(&bytes, from, 4);
+  return bytes;
+}
+
+// Of a pixel's right neighbour, without reading behind it.
+inline int32_t bytes_behind(const uint8_t* from) {
+  return static_cast<int32_t>(static_cast<uint32_t>(bytes_of(from + 2)) >> 8);
+}
+
+inline Four levels(const uint8_t* from) { return _mm_cvtepi32_ps(widened(bytes_of(from))); }
+inline Four levels_behind(const uint8_t* from) { return _mm_cvtepi32_ps(widened(bytes_behind(from))); }
+
+inline void store(__m128i whole, uint8_t* to) {
+  const __m128i words = _mm_packs_epi32(whole, whole);
   const int32_t bytes = _mm_cvtsi128_si32(_mm_packus_epi16(words, words));
   memcpy(to, &bytes, 3);
 }
+
+// One pixel in float64, between four of the image.
+inline void between_four(const Image& in, Place place, uint8_t* out) {
+  const Shares shares(place);
+  const uint8_t *above = in.row(shares.top) + 3 * shares.left, *below = above + in.stride;
+  const int32_t bytes[4] = {bytes_of(above), bytes_behind(above), bytes_of(below), bytes_behind(below)};
+  __m128d first = _mm_setzero_pd(), last = first;  // two channels, and the third
+  for (int k = 0; k < 4; k++) {
+    const __m128i whole = widened(bytes[k]);
+    const __m128d share = _mm_set1_pd(shares.of[k]);
+    first = _mm_add_pd(first, _mm_mul_pd(share, _mm_cvtepi32_pd(whole)));
+    last = _mm_add_pd(last, _mm_mul_pd(share, _mm_cvtepi32_pd(_mm_unpackhi_epi64(whole, whole))));
+  }
+  const __m128d half = _mm_set1_pd(0.5);
+  store(_mm_unpacklo_epi64(_mm_cvttpd_epi32(_mm_add_pd(first, half)), _mm_cvttpd_epi32(_mm_add_pd(last, half))), out);
+}
+
+// The levels of values that were raised by a half; whether they are sure.
+inline bool store(Four raised, uint8_t* to) {
+  const __m128i whole = _mm_cvttps_epi32(raised);
+  store(whole, to);
+  const __m128 place = _mm_sub_ps(_mm_sub_ps(raised, _mm_cvtepi32_ps(whole)), _mm_set1_ps(0.5f));
+  const __m128 distance = _mm_andnot_ps(_mm_set1_ps(-0.0f), place);
+  return (_mm_movemask_ps(_mm_cmpgt_ps(distance, _mm_set1_ps(kSureLevels))) & 7) == 0;
+}
 #else
+inline void between_four(const Image& in, Place place, uint8_t* out) { anywhere(in, place, 0.0, out); }
+
 inline Four levels(const uint8_t* from) {
   return Four{static_cast<float>(from[0]), static_cast<float>(from[1]), static_cast<float>(from[2]), 0.0f};
 }
+inline Four levels_behind(const uint8_t* from) { return levels(from + 3); }
 
-inline void store(Four values, uint8_t* to) {
+inline bool store(Four raised, uint8_t* to) {
+  bool sure = true;
   for (int k = 0; k < 3; k++) {
-    to[k] = static_cast<uint8_t>(values[k]);
+    to[k] = static_cast<uint8_t>(raised[k]);
+    sure = sure && std::fabs(raised[k] - static_cast<float>(to[k]) - 0.5f) <= kSureLevels;
   }
+  return sure;
 }
 #endif
 
-// RGB levels. Pixels between four others of the image are mixed in float32, the rest as any.
-void warp_rgb(const Image& in, const double* m, double fill, uint8_t* out) {
-  // Of the rightmost pixel a byte too many would be read. Copies, as a byte that is written may be any of what it came
-  // from, as far as the compiler knows.
-  const double most_x = static_cast<double>(in.width - 2), most_y = static_cast<double>(in.height - 1);
-  const double x_step = m[0], y_step = m[3];
-  const int64_t width = in.width, stride = in.stride;
-  const uint8_t* pixels = in.data;
-  for (int64_t row = 0; row < in.height; row++) {
-    const double x_row = m[1] * (row + 0.5), x_shift = m[2], y_row = m[4] * (row + 0.5), y_shift = m[5];
-    for (int64_t column = 0; column < width; column++, out += 3) {
-      const double middle = column + 0.5;
-      const double x = x_step * middle + x_row + x_shift - 0.5, y = y_step * middle + y_row + y_shift - 0.5;
-      if (!(x >= 0.0 && x < most_x && y >= 0.0 && y < most_y)) {
-        anywhere(in, {x, y}, fill, out);
-        continue;
+// Does the columns from `begin` to `end` of a line; `out` is the line's.
+void warp_line(const WarpLine& line, int64_t begin, int64_t end, uint8_t* out, Unsure& unsure) {
+  for (int64_t i = begin; i < end; i++) {
+    const int64_t x = line.x + line.x_step * i, y = line.y + line.y_step * i;
+    const uint8_t* above = line.pixels + (y >> kPlaceBits) * line.stride + (x >> kPlaceBits) * 3;
+    const uint8_t* below = above + line.below;
+    const float right_share = share_of(x), bottom_share = share_of(y);
+    const Four a = levels(above), b = levels_behind(above), c = levels(below), d = levels_behind(below);
+    const Four upper = a + (b - a) * right_share, lower = c + (d - c) * right_share;
+    if (!store(upper + (lower - upper) * bottom_share + 0.5f, out + 3 * i) && !line.exact) {
+      unsure.columns[unsure.count++] = static_cast<int>(i);
+    }
+  }
+}
+
+constexpr int64_t kOne = int64_t{1} << kPlaceBits;
+// Of sides, and of the terms of places: so a double is off by no more than fixed point.
+constexpr double kFarthest = 0x1p20;
+
+int64_t fixed(double place) { return static_cast<int64_t>(place * kOne + (place < 0.0 ? -0.5 : 0.5)); }
+
+struct Span {
+  int64_t begin, end;
+};
+
+// The places of neighbouring columns on one axis.
+struct Axis {
+  int64_t start, step;
+
+  // The first column whose place is `bound` at least, `count` where none is; of a step above 0.
+  int64_t first_from(int64_t bound, int64_t count) const {
+    const double guess = static_cast<double>(bound - start) / static_cast<double>(step);
+    int64_t column = static_cast<int64_t>(std::min(std::max(guess, 0.0), static_cast<double>(count)));
+    while (column < count && start + step * column < bound) {
+      column++;
+    }
+    while (column > 0 && start + step * (column - 1) >= bound) {
+      column--;
+    }
+    return column;
+  }
+
+  // Of a span the columns whose places are `low` at least and below `high`.
+  Span within(Span span, int64_t low, int64_t high) const {
+    if (step == 0) {
+      return start >= low && start < high ? span : Span{span.begin, span.begin};
+    }
+    if (step < 0) {
+      return Axis{-start, -step}.within(span, 1 - high, 1 - low);
+    }
+    const int64_t begin = std::max(span.begin, first_from(low, span.end));
+    return {begin, std::max(begin, first_from(high, span.end))};
+  }
+
+  bool is_whole() const { return start % kOne == 0; }
+};
+
+// Of places that are all multiples of 2⁻⁷ float32 has every product and sum to the last bit.
+bool is_multiple(double value) { return value * 128.0 == std::floor(value * 128.0); }
+
+// RGB levels, in lines of up to kLineColumns. Of a line some pixels lie outside, some between four of the image: these
+// have loops of their own.
+class RgbWarp {
+ public:
+  RgbWarp(const Image& in, const double* matrix, double fill)
+      : in_(in), m_(matrix), fill_(fill), x_step_(fixed(matrix[0])), y_step_(fixed(matrix[3])) {
+    for (int k : {0, 2, 3, 5}) {
+      exact_ = exact_ && is_multiple(matrix[k]);
+    }
+  }
+
+  void line(int64_t row, int64_t first, int64_t count, uint8_t* out) const {
+    const Place place = place_of(m_, first, row);
+    const Axis x = {fixed(place.x), x_step_}, y = {fixed(place.y), y_step_};
+    const Span all = {0, count};
+    const int64_t width = in_.width * kOne, height = in_.height * kOne;
+    const bool between_rows = y.step != 0 || !y.is_whole();
+    if (!between_rows && x.step == kOne && x.is_whole()) {
+      return copy(x, y, x.within(y.within(all, 0, height), 0, width), count, out);
+    }
+    const Span touched = x.within(y.within(all, 1 - kOne, height), 1 - kOne, width);
+    const Span between = x.within(y.within(touched, 0, between_rows ? height - kOne : height), 0, width - kOne);
+    const Span quick = x.within(between, 0, width - 2 * kOne);  // where 8 bytes of both rows may be read
+    outside(0, touched.begin, out);
+    one_by_one(row, first, touched.begin, between.begin, out);
+    const double middle = row + 0.5;
+    const WarpLine::Terms across = {m_[0], m_[1] * middle, m_[2]}, down = {m_[3], m_[4] * middle, m_[5]};
+    const bool exact = exact_ && is_multiple(across.row) && is_multiple(down.row);
+    const WarpLine line = {
+        in_.data,    in_.stride, between_rows ? in_.stride : 0, x.start, y.start, x.step, y.step, across, down,
+        first + 0.5, exact};
+    Unsure unsure;
+    warp_line(line, between.begin, quick.begin, out, unsure);
+    const int64_t done = warp_avx2(line, quick.begin, quick.end, out, unsure);
+    warp_line(line, done, between.end, out, unsure);
+    again(row, first, unsure, out);
+    one_by_one(row, first, between.end, touched.end, out);
+    outside(touched.end, count, out);
+  }
+
+ private:
+  // Moved by whole pixels.
+  void copy(const Axis& x, const Axis& y, Span inside, int64_t count, uint8_t* out) const {
+    outside(0, inside.begin, out);
+    if (inside.begin < inside.end) {
+      const int64_t left = x.start / kOne + inside.begin;
+      memcpy(out + 3 * inside.begin, in_.row(y.start / kOne) + 3 * left, 3 * (inside.end - inside.begin));
+    }
+    outside(inside.end, count, out);
+  }
+
+  void outside(int64_t begin, int64_t end, uint8_t* out) const {
+    memset(out + 3 * begin, rounded(fill_, out), 3 * (end - begin));
+  }
+
+  // In float64.
+  void one_by_one(int64_t row, int64_t first, int64_t begin, int64_t end, uint8_t* out) const {
+    for (int64_t column = begin; column < end; column++) {
+      anywhere(in_, place_of(m_, first + column, row), fill_, out + 3 * column);
+    }
+  }
+
+  void again(int64_t row, int64_t first, const Unsure& unsure, uint8_t* out) const {
+    const double right = static_cast<double>(in_.width - 1), bottom = static_cast<double>(in_.height - 1);
+    for (int k = 0; k < unsure.count; k++) {
+      uint8_t* to = out + 3 * unsure.columns[k];
+      const Place place = place_of(m_, first + unsure.columns[k], row);
+      if (place.x >= 0.0 && place.x < right && place.y >= 0.0 && place.y < bottom) {
+        between_four(in_, place, to);
+      } else {
+        anywhere(in_, place, fill_, to);
       }
-      const int32_t left = static_cast<int32_t>(x), top = static_cast<int32_t>(y);
-      const float right_share = static_cast<float>(x - left), bottom_share = static_cast<float>(y - top);
-      const uint8_t* above = pixels + top * stride + left * 3;
-      const uint8_t* below = above + stride;
-      const Four a = levels(above), b = levels(above + 3), c = levels(below), d = levels(below + 3);
-      const Four upper = a + (b - a) * right_share, lower = c + (d - c) * right_share;
-      store(upper + (lower - upper) * bottom_share + 0.5f, out);
+    }
+  }
+
+  const Image& in_;
+  const double* m_;
+  double fill_;
+  int64_t x_step_, y_step_;
+  bool exact_ = true;  // what the columns add to a line's places
+};
+
+// Whether all terms of places are of a size that fixed point can have.
+bool is_near(const Image& in, const double* m) {
+  const double width = static_cast<double>(in.width), height = static_cast<double>(in.height);
+  const double x = std::fabs(m[0]) * width + std::fabs(m[1]) * height + std::fabs(m[2]);
+  const double y = std::fabs(m[3]) * width + std::fabs(m[4]) * height + std::fabs(m[5]);
+  return width < kFarthest && height < kFarthest && x < kFarthest && y < kFarthest;
+}
+
+void warp_rgb(const Image& in, const double* m, double fill, uint8_t* out) {
+  const RgbWarp warp(in, m, fill);
+  for (int64_t row = 0; row < in.height; row++) {
+    for (int64_t first = 0; first < in.width; first += kLineColumns) {
+      const int64_t count = std::min<int64_t>(kLineColumns, in.width - first);
+      warp.line(row, first, count, out);
+      out += 3 * count;
+    }
+  }
+}
+
+// Under a perspective map; infinite or no number where the pixel's centre has no place.
+Place seen_at(const double* m, int64_t column, int64_t row) {
+  const double x = column + 0.5, y = row + 0.5, w = m[6] * x + m[7] * y + m[8];
+  return {(m[0] * x + m[1] * y + m[2]) / w - 0.5, (m[3] * x + m[4] * y + m[5]) / w - 0.5};
+}
+
+template <class T>
+void perspective_any(const Image& in, const double* m, double fill, T* out) {
+  for (int64_t row = 0; row < in.height; row++) {
+    for (int64_t column = 0; column < in.width; column++, out += in.channels) {
+      anywhere(in, seen_at(m, column, row), fill, out);
+    }
+  }
+}
+
+void perspective_rgb(const Image& in, const double* m, double fill, uint8_t* out) {
+  const double right = static_cast<double>(in.width - 1), bottom = static_cast<double>(in.height - 1);
+  for (int64_t row = 0; row < in.height; row++) {
+    for (int64_t column = 0; column < in.width; column++, out += 3) {
+      const Place place = seen_at(m, column, row);
+      if (place.x >= 0.0 && place.x < right && place.y >= 0.0 && place.y < bottom) {
+        between_four(in, place, out);
+      } else {
+        anywhere(in, place, fill, out);
+      }
     }
   }
 }
 
 }  // namespace
 
+void perspective(const Image& in, const double* matrix, double fill, uint8_t* out) {
+  if (in.dtype == GL_FLOAT32) {
+    return perspective_any(in, matrix, fill, reinterpret_cast<float*>(out));
+  }
+  in.channels == 3 ? perspective_rgb(in, matrix, fill, out) : perspective_any(in, matrix, fill, out);
+}
+
 void warp(const Image& in, const double* matrix, double fill, uint8_t* out) {
   if (in.dtype == GL_FLOAT32) {
     return warp_any(in, matrix, fill, reinterpret_cast<float*>(out));
   }
-  in.channels == 3 ? warp_rgb(in, matrix, fill, out) : warp_any(in, matrix, fill, out);
+  in.channels == 3 && is_near(in, matrix) ? warp_rgb(in, matrix, fill, out) : warp_any(in, matrix, fill, out);
 }
 
 }  // namespace greenload
