@@ -31,7 +31,7 @@ def decode(path):
 def dataset(data):
     return tf.data.Dataset.list_files(data + "/*/*.jpg", shuffle=False).map(decode, num_parallel_calls=2).batch(8)
 """
-COMMANDS = ("doctor", "sample", "check", "pack", "profile", "profile-dataset", "calibrate")
+COMMANDS = ("doctor", "sample", "check", "pack", "profile", "profile-dataset", "compare", "calibrate")
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,7 @@ def arguments(name: str, photos: Path, folder: Path) -> list[str]:
         "pack": ["pack", str(photos), out],
         "profile": ["profile", "imagenet:train", "--data", str(photos)],
         "profile-dataset": ["profile", f"{file}:dataset", "--data", str(photos)],
+        "compare": ["compare", "imagenet:train", "imagenet:evaluate", "--proxy", "--data", str(photos), "--json", out],
         "calibrate": ["calibrate"],
     }[name]
 

@@ -44,7 +44,7 @@ def page_values(comparison: Compared) -> dict[str, Any]:
         "machine_line": f"{machine.cpu_model}, {machine.cpus} CPUs, {machine.os}",
         "warning": "" if comparison.finished else "It was stopped before its end: the same call goes on from its file",
         "cards": list(_headlines(comparison)),
-        "reason": comparison.reason.rstrip(".") or "Nothing is recommended: no strategy was scored",
+        "reason": _reason(comparison),
         "samples": [
             {"strategy": card.strategy, "images": comparison.pictures[card.strategy]}
             for card in cards
@@ -102,6 +102,11 @@ def _subject(comparison: Compared) -> str:
         return "what each pipeline costs; nothing was trained"
     took = sum(run.seconds for run in comparison.runs) + sum(card.seconds for card in comparison.cards)
     return f"{runs} runs with {seeds} seed{'' if seeds == 1 else 's'}, {took / 60:,.1f} minutes of measuring"
+
+
+def _reason(comparison: Compared) -> str:
+    reason = comparison.reason.rstrip(".") or "no strategy was scored"
+    return reason if comparison.recommended is not None else f"No recommendation: {reason}"
 
 
 def _headlines(comparison: Compared) -> Iterator[dict[str, str]]:
@@ -246,8 +251,10 @@ def _cell(figure: Figure) -> dict[str, str]:
 
 
 def _limit(limit: LimitCheck) -> dict[str, str]:
+    """A verdict; one that nothing could be said for yet is a doubt."""
     note = notes.checks([limit.check])[0]
-    return {"kind": note.kind, "text": f"{limit.strategy}: {note.text}"}
+    kind = "doubt" if limit.check.outcome == "missing" else note.kind
+    return {"kind": kind, "text": f"{limit.strategy}: {note.text}"}
 
 
 def _settings(comparison: Compared) -> Iterator[tuple[str, str]]:
@@ -255,7 +262,8 @@ def _settings(comparison: Compared) -> Iterator[tuple[str, str]]:
     for name, value in comparison.settings.items():
         facts = value.items() if isinstance(value, Mapping) else [(name, value)]
         for inner, fact in facts:
-            if fact not in (None, [], "") and not isinstance(fact, Mapping):
+            # The machine is told apart, and strategies' fingerprints tell a reader nothing.
+            if inner != "machine" and fact not in (None, [], "") and not isinstance(fact, Mapping):
                 shown = ", ".join(map(str, fact)) if isinstance(fact, list) else str(fact)
                 yield _SETTINGS.get(str(inner), str(inner).replace("_", " ")), one_line(shown)
 

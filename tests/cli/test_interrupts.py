@@ -238,7 +238,7 @@ def test_in_any_import_it_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["calibrate", "profile-dataset"])
+@pytest.mark.parametrize("command", ["calibrate", "profile-dataset", "compare"])
 def test_a_command_ends_within_seconds(command: str, sample_folder: Path, tmp_path: Path) -> None:
     from bench.interrupts import arguments, interrupt
 

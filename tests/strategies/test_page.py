@@ -71,7 +71,7 @@ def test_pictures_come_first_and_are_the_comparisons_own() -> None:
 def test_costs_alone_make_a_page() -> None:
     values = page_values(unscored())
     assert values["chart"] is None and values["cards"] == []
-    assert values["reason"] == "Nothing is recommended: no strategy was scored"
+    assert values["reason"] == "No recommendation: no strategy was scored"
     page = unscored().html()
     assert "Score against cost" not in page and "What loading costs, by step" in page
 
