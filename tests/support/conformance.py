@@ -168,6 +168,7 @@ DRIVEN: tuple[tuple[Stage, ...], ...] = (
     (SOLARIZE,),
     (SHARPEN,),
     (RandomAdjustSharpness(2, 0.7), RandomHorizontalFlip()),
+    (RandomCrop((30, 20), pad_if_needed=True), RandomAdjustSharpness(2, 0.5), RandomPerspective(p=0.9, fill=7)),
     (Batch(IMAGES), BRIGHTNESS, CONTRAST, POSTERIZE, SOLARIZE, SHARPEN),
     (RandomChoice([BRIGHTNESS, CONTRAST, POSTERIZE, SOLARIZE, SHARPEN, RandomAdjustSharpness(0.5)]), CONTRAST),
     (Batch(IMAGES), RandomChoice([BRIGHTNESS, CONTRAST, POSTERIZE, SOLARIZE, SHARPEN]), RandomAdjustSharpness(3)),

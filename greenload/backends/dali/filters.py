@@ -27,7 +27,7 @@ _REACH = 5.5
 # random maps for each of 8 sides from 32 to 4,000; over noise a sixth of it in the mean. A GPU multiplies per pixel.
 _DRIFT_PX = 7e-8
 # Perspective maps in float32: 2.5e-7 of the range times the longer side was the most of 30 random maps for each of 3
-# sides from 57 to 900, over noise a tenth of it in the mean; corners moved by up to half of half a side. Farther ones
+# sides from 57 to 900, over noise a fifteenth in the mean; corners moved by up to half of half a side. Farther ones
 # can lie nearly on a line, and then 5e-6 times the side was seen.
 _SEEN_PX = 8e-7
 _MILD = 0.5

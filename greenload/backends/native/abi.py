@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
-ABI = 15
+ABI = 16
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 

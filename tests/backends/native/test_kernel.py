@@ -599,6 +599,8 @@ BAD_STEPS = (
     [KernelStep(Op.FLIP, column=0), KernelStep(Op.DECODE)],
     [KernelStep(Op.BLUR, column=0, height=4, width=3)],
     [KernelStep(Op.WARP, column=0, dtype_in="int8", dtype_out="int8", numbers=(0.0,))],
+    [KernelStep(Op.PERSPECTIVE, column=0, numbers=(0.0,))],  # of ten params there is one
+    [KernelStep(Op.PERSPECTIVE, column=-9)],
     [KernelStep(Op.AFFINE, numbers=(1.0,))],
     [KernelStep(Op.LOOKUP, column=0)],
     [KernelStep(Op.AUTOCONTRAST, column=-1)],

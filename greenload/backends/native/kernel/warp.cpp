@@ -326,15 +326,23 @@ void perspective_any(const Image& in, const double* m, double fill, T* out) {
   }
 }
 
+// Between four pixels in float32, and in float64 where that isn't sure.
 void perspective_rgb(const Image& in, const double* m, double fill, uint8_t* out) {
   const double right = static_cast<double>(in.width - 1), bottom = static_cast<double>(in.height - 1);
   for (int64_t row = 0; row < in.height; row++) {
     for (int64_t column = 0; column < in.width; column++, out += 3) {
       const Place place = seen_at(m, column, row);
-      if (place.x >= 0.0 && place.x < right && place.y >= 0.0 && place.y < bottom) {
-        between_four(in, place, out);
-      } else {
+      if (!(place.x >= 0.0 && place.x < right && place.y >= 0.0 && place.y < bottom)) {
         anywhere(in, place, fill, out);
+        continue;
+      }
+      const int32_t left = static_cast<int32_t>(place.x), top = static_cast<int32_t>(place.y);
+      const float right_share = static_cast<float>(place.x - left), bottom_share = static_cast<float>(place.y - top);
+      const uint8_t *above = in.row(top) + 3 * int64_t{left}, *below = above + in.stride;
+      const Four a = levels(above), b = levels_behind(above), c = levels(below), d = levels_behind(below);
+      const Four upper = a + (b - a) * right_share, lower = c + (d - c) * right_share;
+      if (!store(upper + (lower - upper) * bottom_share + 0.5f, out)) {
+        between_four(in, place, out);
       }
     }
   }
