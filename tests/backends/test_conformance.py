@@ -57,6 +57,7 @@ STAGES = (
             *suite.FILTERS,
             *suite.LEVEL_MAPS,
             *suite.DRIVEN,
+            *suite.POLICIES,
             *suite.DTYPES,
             *suite.CONVERSIONS,
             *suite.MIXES,
