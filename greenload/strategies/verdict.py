@@ -260,11 +260,16 @@ def _reason(found: Findings, chosen: int, tied: Sequence[int], alike: Sequence[i
     among = " of those that keep to the limits" if found.rules.limits else ""
     if len(tied) == 1:
         said = f"{names[chosen]} scores best{among}, {score}"
-    elif len(alike) < len(tied):
+    elif len(alike) == 1:
         cost = f"{float(found.mean_costs[chosen]):,.4g} {found.unit} a run"
         said = f"{names[chosen]} costs least, {cost}, of those tied with the best score{among}; tied: {others}"
-        if len(alike) > 1:
-            said += f"; as cheap, but of no higher mean: {', '.join(names[row] for row in alike if row != chosen)}"
+    elif len(alike) < len(tied):
+        as_cheap = ", ".join(names[row] for row in alike if row != chosen)
+        dearer = ", ".join(names[row] for row in tied if row not in alike)
+        said = (
+            f"{names[chosen]} has the best mean{among}, {score}, of the cheapest of those tied with the best score; as "
+            f"cheap within the intervals: {as_cheap}; tied in score, but dearer: {dearer}"
+        )
     else:
         said = f"{names[chosen]} has the best mean{among}, {score}, but is tied with {others} in score and in cost"
     unsure = [limit.check.rule for limit in found.of_limits(names[chosen]) if limit.check.outcome == "undecided"]

@@ -181,6 +181,20 @@ def test_the_cheapest_of_those_tied_with_the_best() -> None:
     assert {tie.a, tie.b} == {"dear", "cheap"} and tie.more_seeds != 0
 
 
+def test_who_costs_least_is_said_only_where_the_costs_part_it() -> None:
+    """Two as cheap as each other within the intervals, one surely dearer, all tied in score."""
+    scores = {"a": (0.90, 0.92, 0.91), "b": (0.91, 0.93, 0.90), "dear": (0.92, 0.90, 0.91)}
+    costs = {"a": (9.9, 10.2, 10.0), "b": (10.1, 10.0, 10.2), "dear": (20.0, 20.2, 20.1)}
+    runs = [
+        Run(strategy=name, seed=seed, score=scores[name][seed], seconds=1.0, cpu_s=costs[name][seed])
+        for name in scores
+        for seed in range(3)
+    ]
+    name, why = Findings(race(tuple(scores), None).rules, runs, {}).choice
+    assert name == "b" and "costs least" not in why
+    assert "b has the best mean" in why and "as cheap within the intervals: a;" in why and why.endswith("dearer: dear")
+
+
 def test_an_unreachable_limit_names_the_nearest() -> None:
     means, costs = {"a": 0.9, "b": 0.8}, {"a": 20.0, "b": 10.0}
     for rule, said in (
