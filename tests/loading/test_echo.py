@@ -15,7 +15,6 @@ import pytest
 import greenload as gl
 from greenload.backends.base import Records, echoes_of
 from greenload.backends.chain import run_plan
-from greenload.loading.verify import good_records
 from greenload.plans.order import Order
 from greenload.plans.params import DrawLayout
 
@@ -80,8 +79,9 @@ SETS: dict[str, tuple[gl.Stage, ...]] = {
 @pytest.mark.parametrize("stages", SETS.values(), ids=SETS)
 def test_it_gives_what_decoding_anew_would_give(folder: Path, stages: tuple[gl.Stage, ...], backend: str) -> None:
     echoing = pipeline(folder, *stages)
-    loaded = arrays(gl.load(echoing, backend, epochs=2))
-    assert len(gl.load(echoing, backend, epochs=2)) == len(loaded)
+    dataset = gl.load(echoing, backend, epochs=2)
+    loaded = arrays(dataset)
+    assert len(dataset) == len(loaded)
     per_epoch = len(loaded) // 2
     for epoch in range(2):
         images, labels = flat(loaded[epoch * per_epoch : (epoch + 1) * per_epoch])
@@ -89,10 +89,7 @@ def test_it_gives_what_decoding_anew_would_give(folder: Path, stages: tuple[gl.S
         count = len(labels)
         assert count == (len(expected[1]) if not echoing.batch.drop_remainder else len(expected[1]) // 4 * 4)
         assert np.array_equal(labels, expected[1][:count])
-        if backend == "pillow" and isinstance(stages[0], gl.RandomResizedCrop) and len(stages) > 3:
-            assert np.abs(images.astype(float) - expected[0][:count]).max() <= 1
-        else:
-            assert np.array_equal(images, expected[0][:count])
+        assert np.array_equal(images, expected[0][:count])
     assert same(arrays(gl.iterate(echoing, backend=backend, epochs=2)), loaded)
 
 
@@ -205,8 +202,7 @@ def test_a_bad_record_is_named_and_can_be_left_out(folder: Path, tmp_path: Path,
     with pytest.warns(UserWarning, match=bad.name):
         left = flat(arrays(gl.load(echoing, backend, epochs=1, on_error="skip")))
     assert len(left[1]) == 3 * (COUNT - 1)
-    valid = good_records(gl.make_plan(echoing, backend))
-    assert valid is not None and np.array_equal(left[1], np.repeat(echoing.source.labels[valid], 3))
+    assert np.array_equal(left[1], np.repeat(np.delete(echoing.source.labels, 5), 3))
 
 
 @pytest.mark.slow
@@ -248,9 +244,8 @@ def test_steps_may_be_on_several_backends(folder: Path, placed: Mapping[str, str
         placed = {**placed, "Resize": "native"}
     plan = gl.make_plan(echoing, placed)
     images, labels = flat(arrays(gl.load(plan, epochs=1)))
-    expected = one_by_one(echoing, "tf", 0)
-    assert np.array_equal(labels, expected[1])
-    assert np.abs(images.astype(float) - expected[0]).max() <= 1
+    expected = one_by_one(echoing, placed["RandomResizedCrop"], 0)
+    assert np.array_equal(images, expected[0]) and np.array_equal(labels, expected[1])
     assert np.array_equal(flat(arrays(gl.iterate(plan)))[0], images)
 
 
@@ -296,7 +291,7 @@ def test_backends_that_cant_refuse_it(folder: Path, backend: str) -> None:
 @pytest.mark.parametrize(
     ("stages", "why"),
     [
-        ((gl.Echo(2), gl.Decode()), "Echo.*decoded"),
+        ((gl.Echo(2), gl.Decode()), "Echo.*put Decode.* before it"),
         ((gl.Decode(), gl.Resize((8, 8)), gl.Batch(2), gl.Echo(2)), "put it before Batch"),
         ((gl.Decode(), gl.Echo(2), gl.Echo(3)), "at most one Echo, but this has 2"),
         ((gl.Decode(), gl.Echo(2), gl.Cache()), "Cache keeps samples, but behind Echo"),
