@@ -34,6 +34,7 @@ NAMES = [
     "ColorJitter",
     "CutMix",
     "Decode",
+    "Echo",
     "EnergyCallback",
     "Files",
     "GaussianBlur",
