@@ -250,8 +250,15 @@ class Echo(Stage):
     """Each sample ``times`` times: what stands before is done once, what stands behind each time, with new draws.
 
     This is data echoing, before batching (Choi, Passos, Shallue and Dahl, "Faster Neural Network Training with Data
-    Echoing", arXiv 1907.05550). It saves reading and decoding. An epoch has ``times`` as many elements as the source
-    has samples, and an echo teaches less than a fresh sample, so it takes more elements to reach a score.
+    Echoing", arXiv 1907.05550). An epoch has ``times`` as many elements as the source has samples, and an echo teaches
+    less than a fresh sample, so it takes more elements to reach a score.
+
+    It saves ``1 - 1 / times`` of reading and decoding, and nothing of what stands behind. It pays where these are most
+    of the cost: files that come slowly or over a network, large photographs. It pays little, or not at all, where a
+    crop right behind ``Decode`` decodes only its window: with ``Echo`` between them the whole image is decoded. Crops of
+    224×224 from photographs of 462×350 in the page cache took 0.75 of the CPU seconds an element on ``"tf"`` with 2 as
+    with 4 echoes, and on ``"native"`` 1.08 with 2 and 0.84 with 4 (``python -m bench.echo``, on two busy cores). Where
+    the set fits, a ``Cache`` keeps more, and each element is a fresh sample.
 
     Echo 0 of a sample has the draws that the sample has without ``Echo``; the others have draws of their own, a
     function of seed, epoch, sample and echo. Random stages before it draw once for a sample.
