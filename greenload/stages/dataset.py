@@ -255,10 +255,10 @@ class Echo(Stage):
 
     It saves ``1 - 1 / times`` of reading and decoding, and nothing of what stands behind. It pays where these are most
     of the cost: files that come slowly or over a network, large photographs. It pays little, or not at all, where a
-    crop right behind ``Decode`` decodes only its window: with ``Echo`` between them the whole image is decoded. Crops of
-    224×224 from photographs of 462×350 in the page cache took 0.75 of the CPU seconds an element on ``"tf"`` with 2 as
-    with 4 echoes, and on ``"native"`` 1.08 with 2 and 0.84 with 4 (``python -m bench.echo``, on two busy cores). Where
-    the set fits, a ``Cache`` keeps more, and each element is a fresh sample.
+    crop right behind ``Decode`` decodes only its window: with ``Echo`` between them the whole image is decoded. Crops
+    of 224×224 from photographs of 462×350 in the page cache took 0.75 of the CPU seconds an element on ``"tf"``, with 2
+    echoes as with 4, and on ``"native"`` 1.08 with 2 and 0.84 with 4 (``python -m bench.echo``, on two busy cores).
+    Where the set fits, a ``Cache`` keeps more, and each element is a fresh sample.
 
     Echo 0 of a sample has the draws that the sample has without ``Echo``; the others have draws of their own, a
     function of seed, epoch, sample and echo. Random stages before it draw once for a sample.
