@@ -42,6 +42,7 @@ from greenload.stages import CenterCrop as CenterCrop
 from greenload.stages import ColorJitter as ColorJitter
 from greenload.stages import CutMix as CutMix
 from greenload.stages import Decode as Decode
+from greenload.stages import Echo as Echo
 from greenload.stages import GaussianBlur as GaussianBlur
 from greenload.stages import MixUp as MixUp
 from greenload.stages import Normalize as Normalize

@@ -70,20 +70,25 @@ def stage_key(name: str, occurrence: int) -> int:
     return int.from_bytes(digest, "little")
 
 
-def base(seed: int, epoch: Array, index: Array, repeat: int = 0, ops: Ops = NUMPY) -> Array:
+def base(seed: int, epoch: Array, index: Array, repeat: Array = 0, ops: Ops = NUMPY) -> Array:
     """The word from which all draws of a sample in an epoch derive.
 
     Args:
         seed: any Python integer; taken modulo 2^64.
         epoch: integer scalar, or the shape of ``index``.
         index: the samples' indices in the source, any shape.
-        repeat: counts the times a sample is augmented anew within one epoch.
+        repeat: counts the times a sample is augmented anew within one epoch, from 0: an integer, or integers of the
+            shape of ``index``.
         ops: the array namespace.
 
     Returns:
         uint64, the shape of ``index``.
     """
-    keyed = _constant(_mix_int(_mix_int(seed & _MASK) ^ repeat), ops)
+    word = _mix_int(seed & _MASK)
+    if isinstance(repeat, int):
+        keyed = _constant(_mix_int(word ^ repeat), ops)
+    else:
+        keyed = mix(ops.xor(_constant(word, ops), ops.u64(repeat)), ops)
     return mix(ops.xor(mix(ops.xor(keyed, ops.u64(epoch)), ops), ops.u64(index)), ops)
 
 

@@ -37,6 +37,7 @@ NAMES = [
     "Comparison",
     "CutMix",
     "Decode",
+    "Echo",
     "EnergyCallback",
     "Files",
     "GaussianBlur",

@@ -27,6 +27,7 @@ OF_INTEGERS: dict[str, Callable[[Any], Stage]] = {
     "Batch": lambda n: gl.Batch(n(7), np.bool_(True)),
     "CenterCrop": lambda n: gl.CenterCrop((n(5), n(6))),
     "CutMix": lambda n: gl.CutMix(n(1), n(10)),
+    "Echo": lambda n: gl.Echo(n(2)),
     "GaussianBlur": lambda n: gl.GaussianBlur(n(3), sigma=n(2)),
     "MixUp": lambda n: gl.MixUp(n(1), n(10)),
     "OneHot": lambda n: gl.OneHot(n(10)),

@@ -44,7 +44,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docs" / "backends.md"
 REMEDY = "make tables"
 
-AROUND = ("Shuffle", "OneHot", "Cache", "Batch")
+AROUND = ("Shuffle", "OneHot", "Cache", "Echo", "Batch")
 """Stages that touch no pixel: tf.data does them, whichever backend does the others."""
 COMBINATORS = ("RandomApply", "RandomChoice", "RandomOrder")
 """Stages made of stages, which are in the tables."""
@@ -81,7 +81,8 @@ HEAD = """\
 
 A backend runs a stage only if it keeps the stage's formula (its docstring) to a stated tolerance. A dash (—) means that
 it doesn't. A plan that asks for it is refused, with the name of a backend that can. Nothing is replaced in silence.
-`Shuffle`, `OneHot`, `Cache` and `Batch` touch no pixel; tf.data runs them around every backend. `RandomApply`,
+`Shuffle`, `OneHot`, `Cache`, `Echo` and `Batch` touch no pixel; tf.data runs them around every backend. `Echo` needs a
+backend that can do what stands before it once for several images: `tf`, `pillow` or `native`. `RandomApply`,
 `RandomChoice` and `RandomOrder` run on the backends that run all stages inside them, to the tolerances of those that an
 image goes through.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -178,12 +178,46 @@ class Records:
     """``[n, count]`` of ``DrawLayout.prepare``."""
     names: Sequence[str]
     """What names each record in an error."""
+    image_of: NDArray[np.int64] | None = None
+    """Where echoes share an image until a stage works on each: the position of its image for each row of ``numbers``,
+    ascending and without a gap. ``None`` where each has one of its own."""
+
+    def through(self, run: Callable[[Records], Images], *, once: bool) -> Records:
+        """The same with the images that a segment gives.
+
+        Args:
+            run: takes records with an image for each row of ``numbers``.
+            once: whether echoes are to share an image behind it, if they do before it.
+        """
+        if self.image_of is None or not once:
+            each = self.each()
+            return replace(each, images=run(each))
+        firsts = np.searchsorted(self.image_of, np.arange(len(self.images)))
+        own = Records(self.images, self.numbers[firsts], [self.names[row] for row in firsts.tolist()])
+        return replace(self, images=run(own))
+
+    def each(self) -> Records:
+        """The same with an image for each row of ``numbers``; echoes share its memory."""
+        if self.image_of is None:
+            return self
+        images: Any = [self.images[row] for row in self.image_of.tolist()]
+        return replace(self, images=images, image_of=None)
 
     def batches(self, size: int) -> Iterator[Records]:
         """The records in batches of a size; the last may hold fewer."""
         for begin in range(0, len(self.images), size):
             part = slice(begin, begin + size)
             yield Records(self.images[part], self.numbers[part], self.names[part])
+
+
+def echoes_of(index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The samples that a batch is made of, each once, and ``Records.image_of`` for them.
+
+    Args:
+        index: the sample of each element ``[n]``; echoes follow each other.
+    """
+    begins = np.diff(index, prepend=-1) != 0
+    return index[begins], np.cumsum(begins) - 1
 
 
 def empty(shape: Sequence[Any], dtype: str) -> NDArray[Any]:

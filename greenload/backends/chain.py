@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,7 @@ class Chain:
         self._runners: list[Runner] = []
         self._gate = shutdown.Gate()
         self._end = forking.close_when_dropped(self, functools.partial(_close, self._runners))
+        self._once = [segment.once for segment in segments]
         self._spec = segments[-1].spec_out if segments else plan.out_spec
         try:
             for segment in segments:
@@ -76,10 +76,9 @@ class Chain:
         if not self._gate.enter():
             raise UsageError("this pipeline's chain of backends is closed: make another")
         try:
-            images: Images = records.images
-            for runner in self._runners:
-                images = runner.run(replace(records, images=images))
-            return images
+            for runner, once in zip(self._runners, self._once, strict=True):
+                records = records.through(runner.run, once=once)
+            return records.each().images
         finally:
             self._gate.leave()
 

@@ -36,7 +36,10 @@ def of(backend: str) -> Replaying:
 
 def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> tuple[Replay, Replay]:
     """A step with and without its work; the arguments and errors are those of ``Replaying.pair``."""
-    return of(segment.backend).pair(plan, segment, step, parts, readers_of(plan))
+    entering = [_entering(segment, part) for part in parts]
+    runs = of(segment.backend).pair(plan, segment, step, entering, readers_of(plan))
+    full, empty = (replace(run, batch_size=run.batch_size * step.serves) for run in runs)
+    return full, empty
 
 
 def idle_runner(
@@ -88,11 +91,23 @@ def replay(plan: Plan, step_index: int, records: Records, batch_size: int, threa
     raise AssertionError(step)  # every step on pixels is in a segment
 
 
+def _entering(segment: Segment, part: Records) -> Records:
+    """A batch as a segment takes it."""
+    taken: list[Records] = []
+
+    def take(records: Records) -> Images:
+        taken.append(records)
+        return records.images
+
+    part.through(take, once=segment.once)
+    return taken[0]
+
+
 def through(plan: Plan, segment: Segment, parts: Sequence[Records]) -> list[Records]:
     """Batches as they leave a segment."""
     runner = make_runner(plan, segment, len(parts[0].images))
     try:
-        return [replace(part, images=runner.run(part)) for part in parts]
+        return [part.through(runner.run, once=segment.once) for part in parts]
     finally:
         runner.close()
 
@@ -109,16 +124,19 @@ class IdleSegments:
 
     def __init__(self, plan: Plan, segments: Sequence[Segment], parts: Sequence[Records], batch_size: int) -> None:
         self._runners: list[Runner] = []
+        self._once: list[bool] = []
         for segment in segments:
             done = through(plan, segment, parts)
-            self._runners.append(idle_runner(plan, segment, batch_size, parts, done))
+            entering = [_entering(segment, part) for part in parts]
+            self._runners.append(idle_runner(plan, segment, batch_size, entering, done))
+            self._once.append(segment.once)
             parts = done
 
     def run(self, records: Records) -> NDArray[Any]:
         """A batch in at the first segment, and out at the last: ``[n, height, width, channels]``, of stand-ins."""
-        images: Images = records.images
-        for runner in self._runners:
-            images = runner.run(replace(records, images=images))
+        for runner, once in zip(self._runners, self._once, strict=True):
+            records = records.through(runner.run, once=once)
+        images = records.each().images
         return images if isinstance(images, np.ndarray) else stacked([np.asarray(image) for image in images])
 
     def close(self) -> None:

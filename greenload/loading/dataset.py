@@ -15,7 +15,7 @@ from greenload.backends.dali.base import Target
 from greenload.backends.tf.backend import Element, State
 from greenload.loading.bad_records import refuse
 from greenload.loading.dali_node import DaliNode
-from greenload.loading.elements import plain, traced_once
+from greenload.loading.elements import ECHOES, plain, traced_once
 from greenload.loading.graph_clocks import GraphClocks, clocks_of_new
 from greenload.loading.record_errors import naming, record_error
 from greenload.loading.tf_graph import PlanGraph, options
@@ -188,7 +188,7 @@ class DatasetBuilder:
         """One epoch from position ``first`` on; both int64 scalars."""
         if self.stream.by_batch and not self.node:
             return self.stream.finish(self.batches(epoch, first))
-        samples = self.stream.samples(self.roots(epoch, first))
+        samples = self._samples(epoch, first)
         # Directly behind its map, batching is fused with it: samples are stacked while the processor still has them
         # cached, which saves 3 to 5 %. A record that fails removes its whole batch, and is looked for in `checked`.
         batches = samples.batch(self.batch, drop_remainder=self.drop_remainder).ignore_errors()
@@ -212,7 +212,7 @@ class DatasetBuilder:
         differs = tf.concat([positions[:count] != present[:count], tf.ones_like(positions[count:], tf.bool)], 0)
 
         def missing() -> Any:
-            again = self.stream.samples(self.roots(epoch, positions[0]).take(tf.size(positions, tf.int64)))
+            again = self._samples(epoch, positions[0], tf.size(positions, tf.int64))
             # Counts on from the first position as long as none is missing.
             position = again.ignore_errors().reduce(
                 positions[0], lambda next_one, state: next_one + tf.cast(state["position"] == next_one, tf.int64)
@@ -226,18 +226,28 @@ class DatasetBuilder:
             passed: dict[str, Any] = tf.nest.map_structure(tf.identity, state, expand_composites=True)
             return passed
 
+    def _samples(self, epoch: Any, first: Any, count: Any = None) -> tf.data.Dataset:
+        """The samples of an epoch with their images, from a position on; ``count`` of them, and maybe further echoes of
+        the last, if given."""
+        begin = first % self.order.times
+        roots = self.roots(epoch, first)
+        if count is not None:
+            roots = roots.take(-(-(begin + count) // self.order.times))
+        return self.stream.samples(roots, begin)
+
     def batches(self, epoch: Any, first: Any) -> tf.data.Dataset:
         """The samples of an epoch in batches, for ``PlanGraph.by_batch``."""
         return self.stream.batches(self._chunks(epoch, first), self.batch, self.drop_remainder)
 
     def roots(self, epoch: Any, first: Any) -> tf.data.Dataset:
-        """The samples of an epoch: position, index, label, prepared random values, and what reading each needs."""
+        """The samples of an epoch: position, index, label, prepared random values, and what reading each needs. With
+        ``Echo`` each sample once, with the position of its first echo, and the values of all."""
         return self.stream.roots(self._chunks(epoch, first))
 
     def _chunks(self, epoch: Any, first: Any) -> tf.data.Dataset:
         """The same by chunk, before anything is read; the first chunk begins at ``first``."""
         size = self.stream.reading.samples
-        numbers = tf.data.Dataset.range(first // size, -(-self.order.samples // size))
+        numbers = tf.data.Dataset.range(first // self.order.times // size, -(-self.order.different // size))
         return numbers.map(plain(lambda number: self._chunk({"number": number, "epoch": epoch, "first": first})))
 
 
@@ -258,12 +268,17 @@ def _chunks(plan: Plan, order: Order, size: int, labels: Any) -> Element:
     def chunk(begin: State) -> State:
         number, epoch, first = begin["number"], begin["epoch"], begin["first"]
         # Where an epoch begins doesn't move its chunks: adjacent records stay in one chunk.
-        position = tf.range(tf.maximum(first, number * size), tf.minimum((number + 1) * size, order.samples))
+        begins = tf.maximum(first // order.times, number * size)
+        position = order.times * tf.range(begins, tf.minimum((number + 1) * size, order.different))
         index = order.indices(epoch, position, TENSORFLOW, valid)
         root = {"position": position, "index": index, "label": tf.gather(labels, index)}
         if layout.count:
             root["numbers"] = layout.prepare(plan.pipeline.seed, epoch, index, TENSORFLOW)
             root["numbers"].set_shape((None, layout.count))
+        if layout.count and order.times > 1:
+            each, echoes = tf.repeat(index, order.times), tf.tile(tf.range(order.times), [tf.size(index)])
+            drawn = layout.prepare(plan.pipeline.seed, epoch, each, TENSORFLOW, echoes=echoes)
+            root[ECHOES] = tf.reshape(drawn, [-1, order.times, layout.count])
         return root
 
     return chunk

@@ -83,6 +83,32 @@ def unread(state: State) -> State:
     return {key: value for key, value in state.items() if key != "path"} | {"image": tf.constant("")}
 
 
+ECHOES = "echoes"
+"""In the state of a sample before ``Echo``: the prepared random values of its echoes, float64 ``[times, count]``."""
+
+
+def echoes(samples: tf.data.Dataset, times: int) -> tf.data.Dataset:
+    """The echoes of samples, those of one behind each other: each with its position and its prepared random values, and
+    all else, as the image, shared.
+
+    Args:
+        samples: states, with ``ECHOES`` where stages draw; their position is that of the first echo.
+        times: how many echoes each has.
+    """
+
+    def each(state: State) -> tf.data.Dataset:
+        own = {"number": tf.range(times, dtype=tf.int64)}
+        own |= {"numbers": state[ECHOES]} if ECHOES in state else {}
+        shared = tf.data.Dataset.from_tensors({key: value for key, value in state.items() if key != ECHOES})
+        return tf.data.Dataset.zip((shared.repeat(times), tf.data.Dataset.from_tensor_slices(own)))
+
+    def one(shared: State, own: State) -> State:
+        position = shared["position"] + own["number"]
+        return shared | {key: value for key, value in own.items() if key != "number"} | {"position": position}
+
+    return samples.flat_map(plain(each)).map(plain(one))
+
+
 def kept(names: Sequence[str], ragged: bool) -> Element:
     """A function that keeps the part of a sample's state that goes into a batch.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from greenload.backends.base import Records
+from greenload.backends.base import Records, echoes_of
 from greenload.backends.tf.backend import State
 from greenload.errors import RecordError
 from greenload.loading.bad_records import REFUSED
@@ -31,6 +31,7 @@ class SegmentCall:
         run: takes a batch.
         source: whose records they are.
         recall: gives the images of records, by their indices, in place of those that come with a batch.
+        once: whether neighbouring elements of one sample are its echoes, which share an image.
     """
 
     def __init__(
@@ -38,20 +39,25 @@ class SegmentCall:
         run: Callable[[Records], Any],
         source: Source,
         recall: Callable[[Source, Sequence[int]], Sequence[Any]] | None = None,
+        once: bool = False,
     ) -> None:
         self.run = run
         self.source = source
         self.recall = recall
+        self.once = once
 
     def run_batch(self, images: Any, sides: Any, numbers: Any, index: Any) -> Any:
         """A batch as TensorFlow gives it, through the segments; its images."""
         names = [self.source.name(int(i)) for i in index]
+        own, image_of = echoes_of(index) if self.once else (index, None)
         try:
             if self.recall is not None:
-                separate = list(self.recall(self.source, index.tolist()))
+                separate = list(self.recall(self.source, own.tolist()))
             else:
                 separate = split_images(images, sides) if len(sides) else list(images)
-            return self.run(Records(separate, numbers, names))
+                if image_of is not None:
+                    separate = [separate[row] for row in image_of.searchsorted(range(len(own))).tolist()]
+            return self.run(Records(separate, numbers, names, image_of))
         except RecordError as error:
             raise bad_record_error(error, names, index) from None
 

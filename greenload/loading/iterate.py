@@ -293,4 +293,4 @@ def _wanted(order: Order, first: Position, epochs: int) -> Iterator[Wanted]:
         for number in range(order.batches_in_epoch(begin)):
             at = begin + number * batch.size
             positions = np.arange(at, min(at + batch.size, order.samples), dtype=np.int64)
-            yield epoch, np.asarray(order.indices(epoch, positions))
+            yield epoch, np.asarray(order.indices(epoch, positions)), order.echoes(positions)

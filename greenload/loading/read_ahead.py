@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.backends.base import Records
+from greenload.backends.base import Records, echoes_of
 from greenload.backends.chain import Chain
 from greenload.backends.clocks import DRAWS, StepClock, ordered
 from greenload.backends.dali.runner import DaliRunner, Job
@@ -35,8 +35,8 @@ from greenload.system.workers import Workers
 READERS = 4
 """Threads that read files; each holds one batch of encoded bytes."""
 
-Wanted = tuple[int, NDArray[np.int64]]
-"""A batch to come: its epoch, and its samples' indices."""
+Wanted = tuple[int, NDArray[np.int64], NDArray[np.int64] | None]
+"""A batch to come: its epoch, its samples' indices, and which echo of its sample each is, ``None`` without ``Echo``."""
 
 
 class Engine(Protocol):
@@ -116,8 +116,8 @@ class DaliEngine:
     def prepare(self, records: Records) -> Job:
         """Run the earlier segments on a batch, and make the inputs of DALI's graph."""
         if self._before is not None:
-            records = replace(records, images=self._before.images(records))
-        return self._runner.prepare(records)
+            records = replace(records, images=self._before.images(records), image_of=None)
+        return self._runner.prepare(records.each())
 
     def submit(self, job: Job) -> None:
         """Start a batch in DALI's graph."""
@@ -174,14 +174,15 @@ class _Reader:
     """Of reading."""
     draws: WorkClock = field(default_factory=WorkClock)
 
-    def __call__(self, epoch: int, index: NDArray[np.int64]) -> _Read:
+    def __call__(self, epoch: int, index: NDArray[np.int64], echoes: NDArray[np.int64] | None = None) -> _Read:
         pipeline, order = self.plan.pipeline, index.tolist()
+        own, image_of = (index, None) if echoes is None else echoes_of(index)
         read = self.cache.read if self.cache else read_many
-        with self.clock.timing(len(order)):
-            images: Any = read(pipeline.source, order)
+        with self.clock.timing(len(own)):
+            images: Any = read(pipeline.source, own.tolist())
         with self.draws.timing(len(order)):
-            numbers = self.layout.prepare(pipeline.seed, epoch, index)
-            records = Records(images, numbers, [pipeline.source.name(i) for i in order])
+            numbers = self.layout.prepare(pipeline.seed, epoch, index, echoes=echoes)
+            records = Records(images, numbers, [pipeline.source.name(i) for i in order], image_of)
             labels = self.layout.labels(pipeline.source.labels[index], numbers)
         return _Read(self.engine.prepare(records), labels)
 

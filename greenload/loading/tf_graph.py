@@ -6,6 +6,7 @@ other backends, and come back as pixels.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,17 @@ from greenload.backends.native.cached_reader import CachedReader
 from greenload.backends.registry import make_graph_segment, readers_of, step_clocks
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element, State
-from greenload.loading.elements import cached, compose, kept, looked_up, plain, sample_by_sample, traced_once, unread
+from greenload.loading.elements import (
+    cached,
+    compose,
+    echoes,
+    kept,
+    looked_up,
+    plain,
+    sample_by_sample,
+    traced_once,
+    unread,
+)
 from greenload.loading.graph_clocks import GraphClocks
 from greenload.loading.graph_segments import SIZE, on_batch, on_files, on_sample, reading
 from greenload.loading.host_calls import SegmentCall, host_call
@@ -92,6 +103,7 @@ class PlanGraph:
     ) -> None:
         plan.pipeline.check_labels()
         self.plan = plan
+        self._echoes = plan.pipeline.times > 1
         self._layout = DrawLayout.of(plan.pipeline)
         self._readers = readers_of(plan)
         self._calls: list[SegmentCall] = []
@@ -100,9 +112,9 @@ class PlanGraph:
         self._has_table = any(step.kind == "cache" and not step.keeps for step in plan.steps)
         self.reading = reader(plan.pipeline.source, threads=plan.threads, group=record_group, singly=self._has_cache)
         """How records are read; its ``sample`` is the first of ``on_samples``."""
-        lead = next((s for s in plan.segments[:1] if not s.batched), None)
-        self._lead = lead.steps if lead else ()  # on single samples, in tf.data
-        self.segment_groups = grouped_segments(plan.segments[1:] if lead else plan.segments)
+        lead = list(itertools.takewhile(lambda segment: not segment.batched, plan.segments))
+        self._lead = [step for segment in lead for step in segment.steps]  # on single samples, in tf.data
+        self.segment_groups = grouped_segments(plan.segments[len(lead) :])
         """What is done to batches, in order."""
         self.tables: list[Any] = list(tables)
         """Of caches in tf.data."""
@@ -133,8 +145,11 @@ class PlanGraph:
         """Keeps the part of a sample's state that goes into a batch."""
         # Both are in an epoch's graph twice: the second time where a batch that lacks a record looks for it.
         self._read_chunk = traced_once(compose([self._chunk_reading()]))
-        reads = self.sample() if self._keeper is None else unread
-        self._work = traced_once(compose([reads, *self._looked_at, self.kept]))
+        once, each = self.samples_by_echo()
+        once = once if self._keeper is None else unread
+        self._once = traced_once(once)
+        whole = [each] if self._echoes else [once]
+        self._work = traced_once(compose([*whole, *self._looked_at, self.kept]))
 
     def _lower_samples(self) -> None:
         """What works on single samples: reading, tf.data's own caches, and the leading segment's steps."""
@@ -173,7 +188,7 @@ class PlanGraph:
         """A group that is a function of a batch, or else the cache that stands before its calls out of tf.data."""
         if not group.crosses:
             return self._lower_own(group)
-        alone = len(group.segments) == 1
+        alone = len(group.segments) == 1 and not group.segments[0].once
         operation = make_graph_segment(self.plan, group.segments[0], self._counter(group)) if alone else None
         if operation:
             self._lower_operation(group, operation)
@@ -205,7 +220,8 @@ class PlanGraph:
         (segment,) = group.segments
         encoded = segment.spec_in.encoded
         self._operations.append(operation)
-        if group is self.segment_groups[0] and not (self._lead or self._has_table) and self.plan.pipeline.batch:
+        samples = self._lead or self._has_table or self._echoes
+        if group is self.segment_groups[0] and self.plan.pipeline.batch and not samples:
             read, *caching = (step for step in self.plan.steps if step.kind in ("read", "cache"))
             self.batch_reads = {read: reading(operation, self.reading, recalls=False)}
             self.batch_reads |= {step: reading(operation, self.reading) for step in caching}
@@ -268,9 +284,21 @@ class PlanGraph:
             self._keeper.tell_trouble()
 
     def sample(self) -> Element:
-        """All steps on samples as one function, which computes only what the last cache doesn't hold."""
-        last_cache = max((i for i, (step, _) in enumerate(self.on_samples) if step.kind == "cache"), default=0)
-        return compose([element for _, element in self.on_samples[last_cache:]])
+        """All steps on samples as one function, which computes only what the last cache doesn't hold; with ``Echo``
+        those before it."""
+        return self.samples_by_echo()[0]
+
+    def samples_by_echo(self, count: int | None = None) -> tuple[Element, Element]:
+        """The steps on samples as two functions: what is done to each sample once, and what is done to each echo.
+
+        Args:
+            count: how many steps; all if not given.
+        """
+        steps = self.on_samples[:count]
+        last_cache = max((i for i, (step, _) in enumerate(steps) if step.kind == "cache"), default=0)
+        once = [element for step, element in steps[last_cache:] if step.serves > 1 or not self._echoes]
+        each = [element for step, element in steps if step.serves == 1 and self._echoes]
+        return compose(once), compose(each)
 
     def roots(self, chunks: tf.data.Dataset) -> tf.data.Dataset:
         """Single samples of chunks of them, with what reading them needs; where records are read in chunks, they are
@@ -297,12 +325,16 @@ class PlanGraph:
         chunks = chunks.rebatch(reading.per_call) if reading.per_call else chunks
         return chunks.map(self._read_chunk, num_parallel_calls=reading.parallel, deterministic=True)
 
-    def samples(self, roots: tf.data.Dataset) -> tf.data.Dataset:
-        """The samples with their images, in order, on the plan's threads.
+    def samples(self, roots: tf.data.Dataset, begin: Any = 0) -> tf.data.Dataset:
+        """The samples with their images, in order, on the plan's threads; with ``Echo`` their echoes.
 
         Args:
             roots: as the method ``roots`` gives them.
+            begin: which echo of the first sample comes first.
         """
+        if self._echoes:
+            once = roots.map(self._once, num_parallel_calls=self.plan.threads, deterministic=True)
+            roots = echoes(once, self.plan.pipeline.times).skip(begin)
         return roots.map(self._work, num_parallel_calls=self.plan.threads, deterministic=True)
 
     def finish(self, batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -341,7 +373,7 @@ class PlanGraph:
         """Batches transferred out of tf.data, through ``run``, and back as images."""
         spec = group.segments[-1].spec_out
         recall = self._keeper.read if self._keeper and group is self.segment_groups[0] else None
-        call = SegmentCall(run, self.plan.pipeline.source, recall)
+        call = SegmentCall(run, self.plan.pipeline.source, recall, group.segments[0].once)
         self._calls.append(call)
         on_host = host_call(call, SegmentCall.run_batch, tf.as_dtype(spec.dtype))
 

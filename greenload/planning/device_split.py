@@ -17,7 +17,7 @@ from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import Step
 from greenload.public import public
 from greenload.specs import ImageSpec
-from greenload.stages import Batch, Normalize, Shuffle, Stage, ToDtype
+from greenload.stages import Batch, Echo, Normalize, Shuffle, Stage, ToDtype
 from greenload.stages import primitives as p
 
 _FLOATS = ("float16", "bfloat16", "float32")
@@ -53,8 +53,8 @@ def split_for_device(pipeline: Pipeline) -> Split:
 
     Both halves one after the other give the numbers of the whole pipeline (to 1e-6 of their range: the same
     multiplication and addition in float32). The layer is Keras's own ``Rescaling``, so that a saved model loads
-    anywhere; put it in front of the model. ``Batch``, ``OneHot`` and ``Shuffle`` may stand behind or between the stages
-    that move.
+    anywhere; put it in front of the model. ``Batch``, ``Echo``, ``OneHot`` and ``Shuffle`` may stand behind or between
+    the stages that move.
 
     Args:
         pipeline: ends in ``ToDtype`` or ``Normalize``, its last one to a floating dtype.
@@ -106,7 +106,7 @@ def movable(pipeline: Pipeline) -> list[int]:
 
 def _aside(stage: Stage, spec: ImageSpec) -> bool:
     """Whether a stage changes no pixel, so that what moves may stand before it."""
-    return isinstance(stage, (Batch, Shuffle)) or (stage.changes_labels and not stage.primitives(spec))
+    return isinstance(stage, (Batch, Echo, Shuffle)) or (stage.changes_labels and not stage.primitives(spec))
 
 
 def _layer(pipeline: Pipeline, moved: list[int]) -> Any:

@@ -31,6 +31,7 @@ def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: 
     names = list(dict.fromkeys(step.backend for step in done if step.kind == "pixels"))
     backend = names[0] if len(names) == 1 else MIXED if names else TF_DATA
     _check_supported(pipeline, done)
+    _check_echoes(pipeline, done)
     check_caches(pipeline, done, auto)
     _check_batches(pipeline, backend, done)
     done = mirrored(done)
@@ -72,6 +73,26 @@ def _check_supported(pipeline: Pipeline, steps: Sequence[Step]) -> None:
         raise PipelineError(
             f"{stage} can't run on backend {step.backend!r} to tolerance, for images that are {step.spec_in}: {remedy}"
         )
+
+
+def _check_echoes(pipeline: Pipeline, steps: Sequence[Step]) -> None:
+    """What is done once for several echoes is done in tf.data on single samples, or on backends that have a way to."""
+    able = [name for name, table in TABLES.items() if table.traits.echoes]
+    crossed: Step | None = None
+    for step in steps:
+        if step.kind != "pixels" or step.serves == 1:
+            continue
+        shown = f"{step.name!r} stands before Echo(times={pipeline.times}), so it is done once for several images"
+        if not step.traits.echoes:
+            raise PipelineError(
+                f"{shown}, which backend {step.backend!r} can't do: use backend={able[0]!r}, or remove Echo"
+            )
+        if crossed is not None and not step.traits.takes_batches:
+            raise PipelineError(
+                f"{shown}, but behind {crossed.name!r} on backend {crossed.backend!r} tf.data has batches, in which "
+                f"each image stands several times: put both on {crossed.backend!r}"
+            )
+        crossed = step if step.traits.takes_batches else crossed
 
 
 def _check_lowerings(primitive: p.Primitive) -> None:

@@ -56,7 +56,10 @@ def work_of(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float]
     cached = max((index for index, step in enumerate(steps) if step.kind == "cache"), default=-1)
     pixels = [step for step in steps[cached + 1 :] if step.kind == "pixels"]
     segments = [
-        list(segment) for _, segment in itertools.groupby(pixels, lambda step: (step.backend, _on_whole_batches(step)))
+        list(segment)
+        for _, segment in itertools.groupby(
+            pixels, lambda step: (step.backend, _on_whole_batches(step), step.serves > 1 and step.traits.takes_batches)
+        )
     ]
     work: list[Work] = []
     per_batch = 1.0 / (batch or 1)
@@ -113,7 +116,8 @@ def _is_in_graph(group: Sequence[Sequence[Step]]) -> bool:
     """
     first, last = group[0][0], group[-1][-1]
     can_enter = first.spec_in.encoded or first.spec_in.static
-    return len(group) == 1 and first.traits.in_graph and can_enter and last.spec_out.static
+    alone = len(group) == 1 and first.serves == 1  # what is done once for several echoes is called from Python
+    return alone and first.traits.in_graph and can_enter and last.spec_out.static
 
 
 def _batching(step: Step, per_batch: float) -> Work:
@@ -140,7 +144,7 @@ def work_of_step(step: Step, kinds: Mapping[str, float]) -> Iterator[Work]:
     """The work of a step on pixels."""
     primitive, stages = step.primitive, " + ".join(step.stages)
     entering, leaving = _size(step.spec_in, step.size_in), _size(step.spec_out, step.size_out)
-    amounts = CostTerms(1.0, 0.0, entering, leaving)
+    amounts = CostTerms(1.0, 0.0, entering, leaving).times(1 / step.serves)
     match primitive:
         case p.Decoding():
             for kind, share in kinds.items():
@@ -148,7 +152,7 @@ def work_of_step(step: Step, kinds: Mapping[str, float]) -> Iterator[Work]:
                     yield Work(step.backend, f"{type(primitive).__name__} {kind}", amounts.times(share))
         case p.Blur():  # a pass of each axis over its taps
             taps = (primitive.height + primitive.width) / 2
-            yield Work(step.backend, work_name(step), replace(amounts, entering=entering * taps), stages)
+            yield Work(step.backend, work_name(step), replace(amounts, entering=amounts.entering * taps), stages)
         case p.Call():
             pass  # the same wherever it can run
         case p.Choice():

@@ -28,7 +28,8 @@ class Position:
     epoch: int = 0
     """Which epoch, from 0."""
     sample: int = 0
-    """How many samples of that epoch (and of this shard) to leave out."""
+    """How many samples of that epoch (and of this shard) to leave out; behind ``Echo`` each counts as often as it is
+    echoed."""
 
     def __post_init__(self) -> None:
         for name in ("epoch", "sample"):
@@ -44,6 +45,7 @@ class Shard:
     """One of ``count`` equal parts of every epoch: the positions that leave ``index`` over when divided by ``count``.
 
     All shards together are the unsharded epoch; each sample's augmentation is the same in whichever shard it falls.
+    With ``Echo`` whole samples are divided: all echoes of a sample are in one shard.
     """
 
     index: int = 0
@@ -80,9 +82,19 @@ class Order:
         return len(self.pipeline.source) if self.valid is None else len(self.valid)
 
     @property
-    def samples(self) -> int:
-        """Samples in an epoch of this shard."""
+    def times(self) -> int:
+        """Positions that a sample takes, one after another; 1 without ``Echo``."""
+        return self.pipeline.times
+
+    @property
+    def different(self) -> int:
+        """Samples in an epoch of this shard, each counted once."""
         return _ENDLESS if self.endless else self.shard.size(self.total)
+
+    @property
+    def samples(self) -> int:
+        """Samples in an epoch of this shard, each counted as often as it is echoed: how many positions there are."""
+        return self.different * self.times
 
     def batches_in_epoch(self, begin: int) -> int:
         """How many batches an epoch has from a position on; without a ``Batch`` each sample is one."""
@@ -97,7 +109,7 @@ class Order:
 
     @property
     def group(self) -> int | None:
-        """How many positions of this shard, from 0 on, have samples that lie together; ``None`` if none do."""
+        """How many different samples of this shard, from the first on, lie together; ``None`` if none do."""
         shuffle = self.pipeline.shuffle
         if shuffle is None or shuffle.block is None:
             return None
@@ -108,9 +120,14 @@ class Order:
 
         ``valid`` is the order's own as ``ops`` has it, where it shall not become part of a graph.
         """
-        index = ops.i64(position) * self.shard.count + self.shard.index
+        number = ops.i64(position) // self.times if self.times > 1 else ops.i64(position)
+        index = number * self.shard.count + self.shard.index
         if self.endless:
             index = index % self.total
         if self.pipeline.shuffle:
             index = randomness.permute(index, self.total, self.pipeline.seed, epoch, ops, self.pipeline.shuffle.block)
         return index if self.valid is None else ops.take(ops.i64(self.valid if valid is None else valid), index)
+
+    def echoes(self, position: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Which echo of its sample stands at each position, from 0; ``None`` without ``Echo``."""
+        return position % self.times if self.times > 1 else None

@@ -27,15 +27,17 @@ class DrawLayout:
     """How many prepared random values a sample carries."""
     specs: tuple[ImageSpec, ...]
     """Of the images that enter each stage."""
+    echo: int | None = None
+    """The place of ``Echo``, if there is one: stages before it draw once for a sample."""
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> DrawLayout:
         """The layout for a pipeline."""
         counts = [stage.numbers for stage in pipeline.stages]
         starts = tuple(int(n) for n in np.cumsum([0, *counts])[:-1])
-        return cls(pipeline.stages, pipeline.keys, starts, sum(counts), pipeline.specs[:-1])
+        return cls(pipeline.stages, pipeline.keys, starts, sum(counts), pipeline.specs[:-1], pipeline.echo)
 
-    def prepare(self, seed: int, epoch: Array, index: Array, ops: Ops = NUMPY) -> Array:
+    def prepare(self, seed: int, epoch: Array, index: Array, ops: Ops = NUMPY, *, echoes: Array | None = None) -> Array:
         """All stages' prepared random values, for samples of an epoch.
 
         Args:
@@ -43,12 +45,20 @@ class DrawLayout:
             epoch: integer scalar, or the shape of ``index``.
             index: int64 ``[n]``.
             ops: the array namespace.
+            echoes: which echo of its sample each is, int64 ``[n]``; if not given, the first of each.
 
         Returns:
-            float64 ``[n, count]``.
+            float64 ``[n, count]``. Those of stages before ``Echo`` are the same for all echoes of a sample.
         """
-        words = randomness.base(seed, epoch, index, ops=ops)
-        parts = [stage.draw(words, key, ops) for stage, key in zip(self.stages, self.keys, strict=True) if stage.draws]
+        first = each = randomness.base(seed, epoch, index, ops=ops)
+        if echoes is not None and self.echo is not None:
+            each = randomness.base(seed, epoch, index, echoes, ops)
+        drawing = enumerate(zip(self.stages, self.keys, strict=True))
+        parts = [
+            stage.draw(first if self.echo is None or place < self.echo else each, key, ops)
+            for place, (stage, key) in drawing
+            if stage.draws
+        ]
         if not parts:
             return ops.f64(index)[..., None][..., :0]
         return parts[0] if len(parts) == 1 else ops.concat(parts, axis=-1)

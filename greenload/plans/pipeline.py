@@ -11,7 +11,7 @@ from greenload.errors import PipelineError, RecordError
 from greenload.public import public
 from greenload.sources import RecordSource, Source
 from greenload.specs import MAX_BYTES, ImageSpec, LabelSpec, Truncation
-from greenload.stages import Batch, Cache, Decode, Shuffle, Stage
+from greenload.stages import Batch, Cache, Decode, Echo, Shuffle, Stage
 from greenload.stages.arguments import imported
 from greenload.stages.base import keys_of
 from greenload.stages.registry import STAGES
@@ -117,6 +117,16 @@ class Pipeline:
         return next((stage for stage in self.stages if isinstance(stage, Shuffle)), None)
 
     @property
+    def echo(self) -> int | None:
+        """The index of the stage that echoes, if there is one."""
+        return next((index for index, stage in enumerate(self.stages) if isinstance(stage, Echo)), None)
+
+    @property
+    def times(self) -> int:
+        """How many elements of an epoch are made of each sample; 1 without ``Echo``."""
+        return next((stage.times for stage in self.stages if isinstance(stage, Echo)), 1)
+
+    @property
     def max_bytes(self) -> int:
         """The most bytes that decoding one image may take, as its ``Decode`` says."""
         return next((stage.max_bytes for stage in self.stages if isinstance(stage, Decode)), MAX_BYTES)
@@ -196,7 +206,7 @@ def _argument(value: Value) -> Any:
 
 
 def _check_order(stages: tuple[Stage, ...]) -> None:
-    for kind in (Shuffle, Decode, Batch):
+    for kind in (Shuffle, Decode, Echo, Batch):
         count = sum(isinstance(stage, kind) for stage in stages)
         if count > 1:
             raise PipelineError(f"a pipeline has at most one {kind.__name__}, but this has {count}: remove the others")
@@ -205,6 +215,13 @@ def _check_order(stages: tuple[Stage, ...]) -> None:
             random = next((before for before in stages[:position] if before.draws), None)
             if random is not None:
                 raise PipelineError(f"Cache after {random} would freeze its draws: put Cache before it")
+            echo = next((before for before in stages[:position] if isinstance(before, Echo)), None)
+            if echo is not None:
+                raise PipelineError(
+                    f"Cache keeps samples, but behind {echo} each is there several times: put it before"
+                )
+        if isinstance(stage, Shuffle) and any(isinstance(before, Echo) for before in stages[:position]):
+            raise PipelineError(f"{stage} orders samples, not their echoes: put it before Echo")
     *earlier, last = [stage for stage in stages if isinstance(stage, Cache)] or [Cache()]
     for cache in earlier:
         if cache != Cache():

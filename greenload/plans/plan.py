@@ -14,6 +14,7 @@ from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import TF_DATA, BackendTraits, CacheSpec, Step
 from greenload.public import public
 from greenload.specs import ImageSpec, LabelSpec
+from greenload.stages import Echo
 from greenload.stages import primitives as p
 from greenload.text import bytes_text, percent, screen_width, wrapped
 
@@ -36,6 +37,11 @@ class Segment:
     def traits(self) -> BackendTraits:
         """How its backend works."""
         return self.steps[0].traits
+
+    @property
+    def once(self) -> bool:
+        """Whether it stands before ``Echo``: each image goes through it once, for several elements of the epoch."""
+        return self.steps[0].serves > 1
 
     @property
     def batched(self) -> bool:
@@ -134,13 +140,13 @@ class Plan:
     def segments(self) -> tuple[Segment, ...]:
         """The steps on pixels in runs, each on one backend. A step behind ``Batch`` begins another in tf.data only:
         other backends work on batches before it as well, image by image. One that mixes a batch begins another there:
-        it needs all images as the step before has left them."""
+        it needs all images as the step before has left them. One behind ``Echo`` begins another, too."""
         runs: list[list[Step]] = []
         for step in self.steps:
             if step.kind != "pixels":
                 continue
             last = runs[-1][-1] if runs else None
-            same = last is not None and last.backend == step.backend
+            same = last is not None and last.backend == step.backend and last.serves == step.serves
             if step.traits.takes_batches:
                 goes_on = same and not isinstance(step.primitive, p.Mix)
             else:
@@ -213,6 +219,7 @@ class Plan:
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines += [_kept(step.name, step.keeps) for step in self.steps if step.keeps]
+        lines += self._echoed()
         lines += [f"crosses {crossing}" for crossing in self.crossings]
         if self.readers:
             where = " (in load, tf decodes those that it reads)" if self._decodes_in_graph else ""
@@ -225,6 +232,11 @@ class Plan:
         if self.sizes and (self.expected or self.crossings):
             lines.append(self.sizes)
         return "\n".join(lines)
+
+    def _echoed(self) -> list[str]:
+        """``["Echo(times=4): Read, Decode once for 4 images"]``."""
+        names, times = [step.name for step in self.steps if step.serves > 1], self.pipeline.times
+        return [f"{Echo(times)}: {', '.join(names)} once for {times} images"] if names else []
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON data, without its pipeline."""

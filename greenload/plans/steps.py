@@ -15,7 +15,7 @@ import numpy as np
 
 from greenload.plans.pipeline import Pipeline
 from greenload.specs import CacheForm, ImageSpec
-from greenload.stages import Batch, Cache, Shuffle
+from greenload.stages import Batch, Cache, Echo, Shuffle
 from greenload.stages import primitives as p
 
 TF_DATA = "tf"
@@ -42,6 +42,8 @@ class BackendTraits:
     what it doesn't decode itself."""
     keeps_files: bool = False
     """Whether its cache keeps files, and images as files, that it decodes behind the cache."""
+    echoes: bool = True
+    """Whether it can work on images once that stages behind ``Echo`` then work on several times."""
 
 
 IN_TF_DATA = BackendTraits()
@@ -98,6 +100,8 @@ class Step:
     """How its backend works."""
     keeps: CacheSpec | None = None
     """Of a cache, what the native backend keeps; ``None`` of one of tf.data's own."""
+    serves: int = 1
+    """How many elements of an epoch are made of what it does to one image: those of ``Echo``, of a step before it."""
 
     def to_dict(self) -> dict[str, Any]:
         """The step as JSON data."""
@@ -109,6 +113,7 @@ class Step:
             "in": str(self.spec_in),
             "out": str(self.spec_out),
         }
+        described |= {"serves": self.serves} if self.serves > 1 else {}
         return described | ({"keeps": self.keeps.to_dict()} if self.keeps else {})
 
 
@@ -130,30 +135,34 @@ def lowered(pipeline: Pipeline) -> list[Step]:
     spec = pipeline.source.spec
     order = ("Shuffle",) if pipeline.shuffled else ()
     source = type(pipeline.source).__name__
-    steps = [Step("read", "Read", (source, *order), TF_DATA, spec, spec)]
+    echo = pipeline.echo or 0
+    steps = [Step("read", "Read", (source, *order), TF_DATA, spec, spec, serves=pipeline.times)]
     for index, (stage, before, after) in enumerate(
         zip(pipeline.stages, pipeline.specs[:-1], pipeline.specs[1:], strict=True)
     ):
         name, kind = stage.title, (type(stage).__name__,)
-        if isinstance(stage, Shuffle):
+        serves = pipeline.times if index < echo else 1
+        if isinstance(stage, Shuffle | Echo):
             continue
         if isinstance(stage, Cache):
-            steps.append(Step("cache", "Cache", kind, TF_DATA, before, after))
+            steps.append(Step("cache", "Cache", kind, TF_DATA, before, after, serves=serves))
         elif isinstance(stage, Batch):
             steps.append(Step("batch", "Batch", kind, TF_DATA, before, after))
         else:
             operations = stage.operations(before)  # none where what it wants is so already
             for primitive, spec_in, spec_out in operations:
                 label = name if len(operations) == 1 else f"{name}: {type(primitive).__name__.lower()}"
-                steps.append(Step("pixels", label, kind, TF_DATA, spec_in, spec_out, primitive, index))
+                step = Step("pixels", label, kind, TF_DATA, spec_in, spec_out, primitive, index, serves=serves)
+                steps.append(step)
     return steps
 
 
 def fused(steps: Sequence[Step]) -> list[Step]:
-    """Steps of ``lowered``, neighbours as one where that changes no pixel."""
+    """Steps of ``lowered``, neighbours as one where that changes no pixel. What is done once for several echoes stays
+    apart from what is done to each."""
     done: list[Step] = []
     for step in steps:
-        last = done[-1] if done else None
+        last = done[-1] if done and done[-1].serves == step.serves else None
         if last and isinstance(last.primitive, p.Decode) and isinstance(step.primitive, p.Crop):
             cropped = p.DecodeCrop(last.primitive.exif, last.primitive.max_bytes, last.primitive.truncated)
             done[-1] = _as_one(last, step, cropped, step.stage, "Decode + crop")
@@ -208,6 +217,7 @@ def mirrored(steps: Sequence[Step]) -> list[Step]:
         last = done[-1] if done else None
         affine = step.primitive
         fuses = last is not None and last.backend == step.backend and step.traits.fuses_flip
+        fuses = fuses and last is not None and last.serves == step.serves
         if last and fuses and last.primitive == p.Flip() and type(affine) is p.Affine:
             both = p.FlipAffine(affine.scale, affine.offset, affine.dtype)
             done[-1] = _as_one(last, step, both, last.stage)

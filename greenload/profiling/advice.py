@@ -25,7 +25,7 @@ from greenload.plans.plan import Plan
 from greenload.plans.steps import steps_of, unique_names
 from greenload.report.data import Advice
 from greenload.specs import ImageSpec
-from greenload.stages import Apply, Cache, Decode, RandomResizedCrop, Resize, Shuffle, Stage
+from greenload.stages import Apply, Cache, Decode, Echo, RandomResizedCrop, Resize, Shuffle, Stage
 from greenload.stages.primitives import Decoding
 from greenload.text import bytes_text, percent
 
@@ -129,7 +129,7 @@ def _cached(plan: Plan, costs: Mapping[str, float], decoded_bytes: float, free_b
     kept_bytes = decoded_bytes
     while index + 1 < len(pipeline.stages):
         stage, after = pipeline.stages[index + 1], pipeline.specs[index + 2]
-        if stage.draws or after.batched or isinstance(stage, Apply) or type(stage).__name__ in elsewhere:
+        if stage.draws or after.batched or isinstance(stage, Apply | Echo) or type(stage).__name__ in elsewhere:
             break
         if _bytes(after, decoded_bytes) > kept_bytes:
             break

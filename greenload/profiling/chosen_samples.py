@@ -36,7 +36,7 @@ def choose_samples(plan: Plan, options: Options) -> tuple[NDArray[np.int64], tup
         skipped = tuple(Skipped(error.path, error.reason) for error in verification.bad)
         good = good_indices(verification)
     drawn = _drawn(plan.pipeline, good, np.random.default_rng(options.seed))[: options.samples]
-    drawn = drawn[: max(1, int(CAPTURED_BYTES / _image_bytes(plan, drawn)))]
+    drawn = drawn[: max(1, int(CAPTURED_BYTES / (plan.pipeline.times * _image_bytes(plan, drawn))))]
     batch = plan.pipeline.batch
     if batch and len(drawn) > batch.size:
         drawn = drawn[: len(drawn) // batch.size * batch.size]

@@ -69,6 +69,7 @@ class PipelineCampaign(Campaign):
         self.steps = plan.steps + ((device_split.step,) if device_split else ())
         """What has a row: the plan's steps, and the layer on the device."""
         self.indices = indices
+        self._pass = len(indices) * plan.pipeline.times  # what one pass over them gives
         self._behind: dict[str, bool] = {}
         self._can_have_clocks = not any(step.kind == "cache" for step in plan.steps) and op.usable()
         self.clocked: frozenset[str] = frozenset()
@@ -196,7 +197,7 @@ class PipelineCampaign(Campaign):
     def _first_epoch(self, made: DatasetBuilder, replays: PipelineReplays, build: int, name: str) -> None:
         """Windows of the pass that fills the caches: the writing of each, and the whole; they are emptied before."""
         caches = [step for step in self.plan.steps if step.kind == "cache"]
-        samples = len(self.indices)
+        samples = self._pass
         rounds = self._rounds if self._planned else 2  # each is a pass over all samples
         for step in caches:
             self._tell(f"{step.name} filled ({name})")
@@ -315,7 +316,7 @@ class PipelineCampaign(Campaign):
         before = replays.before(step)
         if step.kind == "batch":
             return replays.batching(step)
-        if before.kind != "cache" and self._goes_behind(replays, before, step):
+        if before.kind != "cache" and before.serves == step.serves and self._goes_behind(replays, before, step):
             return replays.behind(before, step)
         return replays.alone(step)
 
@@ -350,7 +351,7 @@ class PipelineCampaign(Campaign):
 
     def _fill(self, run: Runnable) -> None:
         """One pass over the samples: fills captures and buffers, and settles."""
-        run.run(len(self.indices))
+        run.run(self._pass)
         settle(self.filled_settle_s)
 
     def _fill_caches(self, run: Runnable) -> None:

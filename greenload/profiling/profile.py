@@ -121,7 +121,8 @@ def profile(
         Figures per sample, each with its 95 % interval and provenance: CPU seconds, joules by domain, bytes read.
 
     Raises:
-        PipelineError: the backend can't hold the pipeline.
+        PipelineError: the backend can't hold the pipeline, or it has ``Echo`` behind a ``Cache`` on backend
+            ``"native"``, which isn't measured.
         SourceError: the source can't be opened; ``RecordError`` where a drawn record is bad. A dataset raised, or gave
             no element for a minute.
         BackendUnavailable: the backend can't run here.
@@ -152,6 +153,16 @@ def profile(
     return _of_dataset(pipeline, options)
 
 
+def _check_cache(plan: Plan) -> None:
+    """A cache that keeps files is measured inside TensorFlow's graph, where no backend echoes images."""
+    kept = next((step for step in plan.steps if step.keeps), None)
+    if kept is not None and kept.serves > 1:
+        raise PipelineError(
+            f"profile doesn't measure a Cache on backend {kept.backend!r} with Echo(times={kept.serves}) behind it: "
+            "profile the pipeline without Echo, or without Cache"
+        )
+
+
 def _of_pipeline(given: Pipeline | Plan | Split, options: Options) -> Report:
     device_split = given if isinstance(given, Split) else None
     pipeline = given.pipeline if isinstance(given, Split) else given
@@ -161,6 +172,7 @@ def _of_pipeline(given: Pipeline | Plan | Split, options: Options) -> Report:
         raise UsageError("samples_per_element is for a tf.data.Dataset, a Pipeline's samples are images: leave it out")
     plan = pipeline if isinstance(pipeline, Plan) else make_plan(pipeline, options.backend, threads=options.threads)
     require(plan)
+    _check_cache(plan)
     warn_of_losses(plan, skipped=options.on_error == "skip")
     meters, statuses = discover(data=first_files(plan.pipeline.source))
     options.progress(0.0, "choosing samples")

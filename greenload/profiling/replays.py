@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends import replay
-from greenload.backends.base import Records
+from greenload.backends.base import Records, echoes_of
 from greenload.backends.interface import Replay
 from greenload.backends.native.cache import planned_cache
 from greenload.backends.native.cached_reader import CachedReader
 from greenload.backends.registry import readers_of
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element
-from greenload.loading.elements import compose, plain, sample_by_sample
+from greenload.loading.elements import compose, echoes, plain, sample_by_sample
 from greenload.loading.tf_graph import PlanGraph, SegmentGroup
 from greenload.plans.plan import Segment
 from greenload.plans.steps import Step
@@ -60,17 +60,21 @@ class PipelineReplays:
         if self.stream.by_batch:
             read = self._mapped(self._root_batches(), self.stream.batch_reads[step])
             return plan_run(read, self._batch_size, self._plan, whole=whole)
-        chain = self._mapped(self._roots(), self._chain(self._index(step) + 1))
-        return plan_run(chain, 1, self._plan, whole=whole)
+        chain = self._mapped(self._roots(), self.stream.samples_by_echo(self._index(step) + 1)[0])
+        return plan_run(chain, step.serves, self._plan, whole=whole)
 
     def captured(self, step: Step) -> tf.data.Dataset:
         """The samples as they reach a step, held in memory, over and over. Filled by its first pass."""
+        index = len(self.stream.on_samples) if step.kind == "batch" else self._index(step)
+        return self._reaching(index, echoed=step.serves == 1).cache().repeat()
+
+    def _reaching(self, count: int, *, echoed: bool) -> tf.data.Dataset:
+        """All samples once, through the first steps on samples; ``echoed``: their echoes, where there are any."""
         roots = self._roots().take(self.samples)
-        if step.kind == "batch":
-            return self._mapped(roots, self.stream.sample()).cache().repeat()
-        index = self._index(step)
-        before = self._mapped(roots, self._chain(index)) if index else roots
-        return before.cache().repeat()
+        once, each = self.stream.samples_by_echo(count)
+        samples = self._mapped(roots, once) if count else roots
+        times = self._plan.pipeline.times
+        return self._mapped(echoes(samples, times), each) if echoed and times > 1 else samples
 
     def on_samples(self, step: Step) -> bool:
         """Whether a step works on single samples in tf.data."""
@@ -79,11 +83,11 @@ class PipelineReplays:
     def alone(self, step: Step) -> tuple[DatasetRun, DatasetRun]:
         """A step on samples with and without its work: on captured samples, in a map that is otherwise empty."""
         captured = self.captured(step)
-        return self._pair(captured, [], self._element(step))
+        return self._pair(captured, [], step)
 
     def behind(self, previous: Step, step: Step) -> tuple[DatasetRun, DatasetRun]:
         """A step on samples with and without its work, behind the step before it, as in the pipeline."""
-        return self._pair(self.captured(previous), [self._element(previous)], self._element(step))
+        return self._pair(self.captured(previous), [self._element(previous)], step)
 
     def batching(self, step: Step) -> tuple[DatasetRun, DatasetRun]:
         """Stacking captured samples, with the transfer of batches to other backends and back, or only passing them on.
@@ -99,7 +103,9 @@ class PipelineReplays:
         before = self.before(step)
         # Images of different sizes are large, and held until the batch is full: whatever makes them finds no memory
         # that is still in the processor's caches. That is the batch's doing, so they are made anew here.
-        context = [self._element(before)] if self.stream.ragged and before.kind == "pixels" else []
+        # Not what is made once for several echoes: most of them find it there.
+        anew = self.stream.ragged and before.kind == "pixels" and before.serves == 1
+        context = [self._element(before)] if anew else []
         captured = self.captured(before if context else step)
         if not context and before.spec_out.encoded:
             context = [_anew]
@@ -145,7 +151,7 @@ class PipelineReplays:
         batches = self._batches(self.stream.segment_groups.index(group))
         if not segment.batched:
             *before, element = tf_backend.elements(self._plan, segment.steps, readers_of(self._plan))[: index + 1]
-            return self._pair(self._mapped(batches.unbatch(), compose(before)).cache().repeat(), [], element)
+            return self._runs(self._mapped(batches.unbatch(), compose(before)).cache().repeat(), [], element, 1)
         earlier = compose([self.stream.on_batches[s] for s in segment.steps[:index]])
         captured = batches.map(earlier).cache().repeat()
         full, empty = (captured.map(compose([e])) for e in (self.stream.on_batches[step], unchanged))
@@ -173,7 +179,7 @@ class PipelineReplays:
         def take(records: Records) -> NDArray[Any]:
             images: list[Any] = [i if isinstance(i, bytes) else i.copy() for i in records.images]
             batches.append(replace(records, images=images, numbers=records.numbers.copy()))
-            return np.zeros((len(images), *(n or 0 for n in spec.image_shape)), spec.dtype)
+            return np.zeros((len(records.numbers), *(n or 0 for n in spec.image_shape)), spec.dtype)
 
         for _ in self.stream.crossing(self._batches(self.stream.segment_groups.index(group)), group, take):
             pass
@@ -187,19 +193,20 @@ class PipelineReplays:
         for state in self._root_samples().batch(self._batch_size).as_numpy_iterator():
             indices = state["index"].tolist()
             numbers = state.get("numbers", np.zeros((len(indices), 0)))
-            images = self._keeper.read(source, indices)
-            batches.append(Records(images, numbers, [source.name(index) for index in indices]))
+            own, image_of = echoes_of(state["index"]) if self._plan.pipeline.times > 1 else (state["index"], None)
+            images = self._keeper.read(source, own.tolist())
+            batches.append(Records(images, numbers, [source.name(index) for index in indices], image_of))
         return batches
 
     def _root_samples(self) -> tf.data.Dataset:
         keys = ("index", "numbers")
-        samples = self._roots().take(self.samples)
+        samples = self._reaching(0, echoed=True)
         return samples.map(plain(lambda state: {key: state[key] for key in keys if key in state}))
 
     def _batches(self, count: int) -> tf.data.Dataset:
         """The samples in batches, through the first ``count`` groups."""
         # Files as they were read: whatever a backend does with them in TensorFlow's graph, it is replayed from Python.
-        samples = self._mapped(self._roots().take(self.samples), compose([self.stream.sample(), self.stream.kept]))
+        samples = self._mapped(self._reaching(len(self.stream.on_samples), echoed=True), self.stream.kept)
         batches = samples.batch(self._batch_size)
         for group in self.stream.segment_groups[:count]:
             if group.crosses:
@@ -229,11 +236,14 @@ class PipelineReplays:
 
         return float(np.mean(list(self.captured(step).take(self.samples).map(plain(size)).as_numpy_iterator())))
 
-    def _pair(
-        self, captured: tf.data.Dataset, context: Sequence[Element], element: Element
+    def _pair(self, captured: tf.data.Dataset, context: Sequence[Element], step: Step) -> tuple[DatasetRun, DatasetRun]:
+        return self._runs(captured, context, self._element(step), step.serves)
+
+    def _runs(
+        self, captured: tf.data.Dataset, context: Sequence[Element], element: Element, serves: int
     ) -> tuple[DatasetRun, DatasetRun]:
         full, empty = (self._mapped(captured, compose([*context, last])) for last in (element, unchanged))
-        return plan_run(full, 1, self._plan), plan_run(empty, 1, self._plan)
+        return plan_run(full, serves, self._plan), plan_run(empty, serves, self._plan)
 
     def _mapped(self, dataset: tf.data.Dataset, element: Element) -> tf.data.Dataset:
         return dataset.map(compose([element]), num_parallel_calls=self._plan.threads, deterministic=True)
@@ -243,12 +253,6 @@ class PipelineReplays:
 
     def _element(self, step: Step) -> Element:
         return self.stream.on_samples[self._index(step)][1]
-
-    def _chain(self, count: int) -> Element:
-        """The first ``count`` steps as one function; a cache stands for all before it."""
-        steps = self.stream.on_samples[:count]
-        start = max((i for i, (s, _) in enumerate(steps) if s.kind == "cache"), default=0)
-        return compose([element for _, element in steps[start:]])
 
 
 def _anew(state: dict[str, Any]) -> dict[str, Any]:

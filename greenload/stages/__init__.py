@@ -22,6 +22,7 @@ from greenload.stages.cropping import RandomResizedCrop as RandomResizedCrop
 from greenload.stages.dataset import Batch as Batch
 from greenload.stages.dataset import Cache as Cache
 from greenload.stages.dataset import Decode as Decode
+from greenload.stages.dataset import Echo as Echo
 from greenload.stages.dataset import Shuffle as Shuffle
 from greenload.stages.filters import GaussianBlur as GaussianBlur
 from greenload.stages.filters import RandomAdjustSharpness as RandomAdjustSharpness

@@ -17,6 +17,7 @@ from greenload.planning import choose as planning
 from greenload.planning import cost_table
 from greenload.planning.choose import choose, make_plan
 from greenload.planning.cost_table import Costs, CostTable, CostTerms, Entry
+from greenload.planning.prices import work_of
 from greenload.planning.sizes import SizedSteps, estimate
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import MIXED, Plan
@@ -29,6 +30,7 @@ from greenload.stages import (
     Cache,
     ColorJitter,
     Decode,
+    Echo,
     GaussianBlur,
     Pad,
     RandomAffine,
@@ -375,3 +377,31 @@ def test_a_long_pipeline_is_planned_quickly(sample_folder: Path) -> None:
     plan = make_plan(pipeline)
     assert time.process_time() - begin < 0.4
     assert len(on(plan)) >= 10
+
+
+@pytest.mark.parametrize("backend", ["tf", "native", "pillow"])
+def test_echoes_share_the_work_before_them(backend: str) -> None:
+    behind = (Resize((32, 32)), RandomHorizontalFlip(), Batch(8))
+
+    def works(*stages: Stage) -> dict[str, CostTerms]:
+        plan = make_plan(Pipeline(FILES, Decode(), *stages, *behind), backend)
+        return {work.what: work.amounts for work in work_of(plan.steps, 8, {"JPEG": 1.0})}
+
+    plain, echoed = works(), works(Echo(4))
+    assert echoed["Decode JPEG"] == plain["Decode JPEG"].times(0.25)
+    others = [what for what in plain if what.startswith(("Resize", "Flip"))]
+    assert len(others) == 2 and all(echoed[what] == plain[what] for what in others)
+    assert ("take pixels" in echoed) == (backend != "tf"), "each echo is taken anew from what was decoded"
+    whole, shared = (expected_cost(backend, *stages) for stages in ((), (Echo(4),)))
+    assert shared < whole
+
+
+def expected_cost(backend: str, *stages: Stage) -> float:
+    """What ``"auto"`` expects of a pipeline on one backend, where each work costs what it does in the shipped table."""
+    behind = (Resize((32, 32)), RandomHorizontalFlip(), Batch(8))
+    pipeline = Pipeline(FILES, Decode(), *stages, *behind)
+    plan = choose(
+        pipeline, estimate(pipeline, steps_of(pipeline)), cost_table.in_use(2), [backend], threads=1, prefetch=1
+    )
+    assert plan.expected is not None
+    return plan.expected.cost

@@ -468,3 +468,47 @@ def test_alternatives_are_one_row(backend: str) -> None:
         "RandomOrder(RandomGrayscale, ColorJitter)",
     ]
     validate(report.to_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.usefixtures("few_builds")
+@pytest.mark.parametrize("backend", ["tf", "native"])
+def test_what_stands_before_echo_is_shared_among_its_echoes(sample_folder: Path, backend: str) -> None:
+    usable(backend)
+    times, behind = 4, (gl.Resize((64, 64), antialias=False), gl.RandomHorizontalFlip(), gl.Batch(16))
+    costs = []
+    for stages in ((), (gl.Echo(times),)):
+        report = profile(photos(sample_folder, *stages, *behind), backend, rounds=4, samples=32)
+        validate(report.to_dict())
+        costs.append({step.name: step.cpu_s_per_sample.value or 0.0 for step in report.steps})
+        costs[-1]["whole"] = report.full.cpu_s_per_sample.value or 0.0
+        assert abs(sum(costs[-1].values()) - 2 * costs[-1]["whole"]) < 0.15 * costs[-1]["whole"]
+    plain, echoed = costs
+    assert list(plain) == list(echoed)
+    assert echoed["Decode"] == pytest.approx(plain["Decode"] / times, rel=0.25)
+    assert echoed["Resize"] > 0.5 * plain["Resize"]
+    assert echoed["whole"] < plain["whole"] - 0.5 * plain["Decode"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows", "no_trials")
+@pytest.mark.parametrize("backend", ["tf", "native", "pillow", "mixed"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_plan_that_echoes_is_profiled(sample_folder: Path, backend: str, cached: bool) -> None:
+    cache = (gl.Cache(),) if cached else ()
+    crop = gl.RandomResizedCrop(32)
+    pipeline = gl.Pipeline(gl.ImageFolder(sample_folder), *cache, gl.Decode(), gl.Echo(3), crop, gl.Batch(16), seed=3)
+    placed = {"Decode": "tf", "RandomResizedCrop": "native"} if backend == "mixed" else backend
+    if cached and backend == "native":
+        with pytest.raises(
+            gl.PipelineError, match=r"Cache on backend 'native' with Echo\(times=3\) behind it: profile"
+        ):
+            profile(pipeline, placed)
+        return
+    report = profile(pipeline, placed, rounds=2, samples=32)
+    plan = make_plan(pipeline, placed)
+    names = [step.name for step in plan.steps]
+    assert [step.name for step in report.steps] == (names if cached else [*names, "hand-over"])
+    assert report.full.cpu_s_per_sample.value
+    validate(report.to_dict())

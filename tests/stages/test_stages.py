@@ -29,6 +29,7 @@ from greenload.stages import (
     ColorJitter,
     CutMix,
     Decode,
+    Echo,
     GaussianBlur,
     MixUp,
     Normalize,
@@ -507,6 +508,8 @@ BAD = {
     "Batch(0)": lambda: Batch(0),
     "Batch(1.0)": lambda: Batch(1.0),  # type: ignore[arg-type]
     "Batch(True)": lambda: Batch(True),
+    "Echo(0)": lambda: Echo(0),
+    "Echo(1.0)": lambda: Echo(1.0),  # type: ignore[arg-type]
     "Batch drop": lambda: Batch(2, drop_remainder="yes"),  # type: ignore[arg-type]
 }
 
@@ -703,6 +706,7 @@ def test_every_stage_is_listed_equal_by_value_and_hashable() -> None:
         Cache(),
         Cache(form="planes", ram=1 << 30),
         Cache("/scratch/kept", disk=1 << 40),
+        Echo(2),
         Batch(2),
         MixUp(0.2, num_classes=10),
         CutMix(0.5),

@@ -31,12 +31,12 @@ CPU_TABLE = BackendTable(
     "dali-cpu",
     _rows(gpu=False),
     kinds=("JPEG", "PNG", "16-bit PNG", "BMP", "WebP", "palette BMP", "TIFF"),
-    traits=BackendTraits(takes_batches=True, queues_batches=True, fuses_flip=True),
+    traits=BackendTraits(takes_batches=True, queues_batches=True, fuses_flip=True, echoes=False),
 )
 GPU_TABLE = BackendTable(
     "dali",
     _rows(gpu=True),
     kinds=("JPEG", "PNG"),  # what a GPU does with the others isn't known yet
-    traits=BackendTraits(takes_batches=True, on_gpu=True, queues_batches=True, fuses_flip=True),
+    traits=BackendTraits(takes_batches=True, on_gpu=True, queues_batches=True, fuses_flip=True, echoes=False),
     fills_jpeg=False,
 )
