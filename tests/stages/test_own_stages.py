@@ -128,7 +128,7 @@ def test_one_that_can_not_be_imported_is_not_written() -> None:
 @pytest.mark.parametrize("name", ["own_stages:IMAGES", "own_stages:Negative", "os:system", "no_such:Stage", "Nothing"])
 def test_a_name_of_no_stage_is_refused(name: str) -> None:
     data = gl.Pipeline(SOURCE).to_dict() | {"stages": [{"stage": name}]}
-    with pytest.raises(gl.PipelineError, match=r"stages\[0\].stage must be one of 'Apply', 'Batch', "):
+    with pytest.raises(gl.PipelineError, match=r"stages\[0\].stage must be one of 'Apply', 'AugMix', "):
         gl.Pipeline.from_dict(data, source=SOURCE)
 
 

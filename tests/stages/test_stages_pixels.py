@@ -33,7 +33,7 @@ from greenload.stages import (
     Stage,
     ToDtype,
 )
-from greenload.stages.color import _GREY, _QUARTER
+from greenload.stages.color import _QUARTER, GREY
 
 Pixels = np.ndarray[Any, Any]
 
@@ -228,8 +228,8 @@ def test_warping_is_scipys(shape: tuple[int, int]) -> None:
 
 
 def test_the_colour_matrix_is_the_steps_one_after_the_other() -> None:
-    luma = np.array([_GREY] * 3)
-    yiq = np.array([_GREY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
+    luma = np.array([GREY] * 3)
+    yiq = np.array([GREY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
     np.testing.assert_allclose(
         np.linalg.inv(yiq) @ [[0, 0, 0], [0, 0, 1], [0, -1, 0]] @ yiq, np.array(_QUARTER), atol=1e-12
     )
