@@ -19,7 +19,7 @@ from greenload.errors import PipelineError
 from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.stages import autoaugment
-from greenload.stages.arguments import finite, need_level, need_single
+from greenload.stages.arguments import finite, flag, need_level, need_single
 from greenload.stages.base import Params, Stage
 from greenload.stages.operations import OPERATIONS, SIGNED, Turn, evenly, joined, one_of, values_of
 from greenload.stages.primitives import Choice, Part, Primitive, params_of
@@ -251,7 +251,7 @@ class RandAugment(_Drawing):
             )
         object.__setattr__(self, "num_ops", num_ops)
         object.__setattr__(self, "magnitude", magnitude)
-        object.__setattr__(self, "fuse_affine", _flag("RandAugment", "fuse_affine", self.fuse_affine))
+        object.__setattr__(self, "fuse_affine", flag("RandAugment", "fuse_affine", self.fuse_affine))
 
     @property
     def _turns(self) -> int:
@@ -386,9 +386,3 @@ class AutoAugment(Policy):
             value = ops.where(negative, -value, value)
             numbers += [ops.where(applied, number, number * 0.0), ops.where(applied, value, value * 0.0)]
         return ops.stack(numbers, axis=-1)
-
-
-def _flag(stage: str, name: str, value: Any) -> bool:
-    if not isinstance(value, bool | np.bool_):
-        raise PipelineError(f"{stage}: {name} must be True or False, not {value!r}")
-    return bool(value)
