@@ -188,10 +188,11 @@ def test_setup_makes_a_part_once_and_again_when_its_inputs_change(set_up: Module
 
 
 def test_what_only_the_benchmark_needs_is_no_part_of_make_test(set_up: ModuleType) -> None:
-    (part,) = set_up.bench_parts()
+    peers, images = set_up.bench_parts()
     extra = {re.split(r"[\[<>=]", name)[0] for name in PROJECT["project"]["optional-dependencies"]["bench"]}
-    assert {pin.partition("==")[0] for pin in part.made_from} == extra
-    assert part.name not in {one.name for one in set_up.parts()}
+    assert {pin.partition("==")[0] for pin in peers.made_from} == extra
+    assert {pin.partition("==")[0] for pin in images.made_from} == {set_up.IMAGES}
+    assert not {peers.name, images.name} & {one.name for one in set_up.parts()}
 
 
 def test_setup_leaves_no_stamp_where_a_part_fails(set_up: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
