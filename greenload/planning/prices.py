@@ -217,7 +217,9 @@ def price(done: Sequence[Work], costs: Costs) -> Price | None:
         if rates is None and (relative := _relative(work, costs)):
             name, rates, factor = relative
             amounts = amounts.times(factor)
-            unknown.append(f"{work.stages} isn't in the cost table: priced as {name}, by bytes")
+            primitive = work.what.split()[0]
+            of = "" if primitive in work.stages else f"{primitive} of "
+            unknown.append(f"{of}{work.stages} isn't in the cost table: priced as {name}, by bytes")
         if rates is None:
             return None
         energy = {domain: amounts.at(joule_rates) for domain, joule_rates in rates.energy_j.items()}
@@ -236,8 +238,9 @@ def _relative(work: Work, costs: Costs) -> tuple[str, Rates, float] | None:
     many bytes are read and written as by that."""
     if not work.stages:
         return None
-    _, *words = work.what.split()
-    for name in _RESAMPLING if work.amounts.entering != work.amounts.leaving else _BY_VALUE:
+    primitive, *words = work.what.split()
+    near = _RESAMPLING if work.amounts.entering != work.amounts.leaving else _RELATIVES.get(primitive, _BY_VALUE)
+    for name in near:
         entry = costs.nearest(work.backend, " ".join([name, *words]))
         if entry is not None and (rates := costs.find(work.backend, entry.what)):
             return name, replace(rates, origin=""), _value_bytes(work.what) / _value_bytes(entry.what)
@@ -247,6 +250,13 @@ def _relative(work: Work, costs: Costs) -> tuple[str, Rates, float] | None:
 _BY_VALUE = ("Color", "Affine")
 """Primitives that compute each value anew, the costlier first: what another of one size in and out is priced as."""
 _RESAMPLING = ("Resize",)
+_RELATIVES: Mapping[str, tuple[str, ...]] = {
+    "Perspective": ("Warp",),
+    **dict.fromkeys(
+        ("Autocontrast", "Brightness", "Contrast", "Equalize", "LookUp", "Posterize", "Solarize"), ("Affine", "Color")
+    ),
+}
+"""Primitives that have nearer ones: a map of places, and maps of single values."""
 
 
 def _value_bytes(what: str) -> int:

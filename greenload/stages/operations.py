@@ -80,7 +80,7 @@ def _matrix(drawn: _Drawn) -> Params:
 def _pixels(drawn: _Drawn, name: str, size: Array) -> Array:
     """A share of the size in whole pixels, cut towards 0."""
     shift, ops = drawn.value_of(name) * size, drawn.ops
-    whole = ops.floor(ops.maximum(shift, -shift))
+    whole = ops.floor(ops.maximum(shift, -shift) + 1e-9)  # a share that is whole pixels may be rounded down
     return ops.where(shift < 0.0, -whole, whole)
 
 

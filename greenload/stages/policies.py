@@ -19,7 +19,7 @@ from greenload.errors import PipelineError
 from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.stages import autoaugment
-from greenload.stages.arguments import finite, flag, need_level, need_single
+from greenload.stages.arguments import finite, flag, need_single
 from greenload.stages.base import Params, Stage
 from greenload.stages.operations import OPERATIONS, SIGNED, Turn, evenly, joined, one_of, values_of
 from greenload.stages.primitives import Choice, Part, Primitive, params_of
@@ -89,12 +89,15 @@ class Policy(Stage):
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
         need_single(self, spec)
-        if spec.dtype != "uint8" or spec.shape[-1] != 3:
+        if spec.dtype != "uint8":
             raise PipelineError(
-                f"{self} works on uint8 images of 3 channels (red, green, blue), but here they are {spec}: put it "
-                "before ToDtype, and where images have three channels"
+                f"{self} works on uint8 images, but here they are {spec.dtype}: put it before ToDtype({spec.dtype!r})"
             )
-        need_level(self, "fill", (self.fill,), spec)
+        if spec.shape[-1] != 3:
+            raise PipelineError(
+                f"{self} works on images of 3 channels (red, green, blue), but here they are {spec}: remove it, or have "
+                "the source give three channels"
+            )
         return spec
 
     def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
@@ -124,7 +127,10 @@ class Policy(Stage):
         return image
 
     def _check_fill(self) -> None:
-        object.__setattr__(self, "fill", finite(type(self).__name__, "fill", self.fill))
+        fill = finite(type(self).__name__, "fill", self.fill)
+        if not 0 <= fill <= 255 or fill != int(fill):
+            raise PipelineError(f"{type(self).__name__}: fill must be a whole number from 0 to 255, not {self.fill!r}")
+        object.__setattr__(self, "fill", fill)
 
 
 class _Drawing(Policy):
@@ -176,14 +182,11 @@ class _Drawing(Policy):
         object.__setattr__(self, "num_magnitude_bins", bins)
         if self.only is None:
             return
-        given = [self.only] if isinstance(self.only, str) else self.only
-        names = tuple(scalars.several(given) or ())
-        wrong = [one for one in names if one not in OPERATIONS]
-        if wrong or not names:
+        names = (self.only,) if isinstance(self.only, str) else tuple(scalars.several(self.only) or ())
+        wrong = [one for one in names if not isinstance(one, str) or one not in OPERATIONS]
+        if wrong or not names or len(set(names)) < len(names):
             raise PipelineError(
-                f"{name}: only names some of {', '.join(OPERATIONS)}, not {wrong[0]!r}"
-                if wrong
-                else f"{name}: only must name one at least of {', '.join(OPERATIONS)}"
+                f"{name}: only must be a list of names, each once, of {', '.join(OPERATIONS)}, not {self.only!r}"
             )
         object.__setattr__(self, "only", names)
 
@@ -213,6 +216,9 @@ class RandAugment(_Drawing):
 
     Where it differs from torchvision: affine maps are bilinear (there the default is nearest); factors round half up
     (there they cut); contrast pivots on the exact mean grey (there each pixel's grey is cut to an integer).
+
+    It runs on backends ``"native"`` and ``"tf"``, and without "Equalize" on DALI's; Pillow has no affine map with these
+    pixels. On ``"tf"`` an affine map may be one level off, and an operation behind it may enlarge that.
 
     Args:
         num_ops: how many operations an image goes through, from 0.
@@ -341,7 +347,7 @@ class AutoAugment(Policy):
     fill: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.policy not in autoaugment.POLICIES:
+        if not isinstance(self.policy, str) or self.policy not in autoaugment.POLICIES:
             raise PipelineError(
                 f"AutoAugment: policy must be one of {', '.join(map(repr, autoaugment.POLICIES))}, not {self.policy!r}"
             )

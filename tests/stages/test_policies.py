@@ -158,9 +158,9 @@ def test_no_operation_makes_an_image_of_one_value(space: str, image: np.ndarray[
 @pytest.mark.parametrize("side", [32, 224])
 def test_a_shift_is_a_share_of_the_side_in_whole_pixels(name: str, axis: int, side: int) -> None:
     image = np.full((side, side, 3), 200, np.uint8)
-    for share in (150 / 331, -150 / 331, 32 / 224, 0.5 / side):
+    for share in (150 / 331, -150 / 331, 32 / 224, 0.5 / side, *(np.arange(31) / 30 * 0.7)):
         gone = (applied(name, share, image) == 0).all(axis=(1 - axis, 2))
-        pixels = int(abs(share) * side)
+        pixels = int(abs(share) * side + 1e-6)
         expected = np.zeros(side, bool)
         expected[:pixels] = True
         assert np.array_equal(gone, expected if share > 0 else expected[::-1])
@@ -331,8 +331,13 @@ def test_an_argument_changes_no_other_draws() -> None:
         (lambda: RandAugment(2, 31), "magnitude must be a whole number from 0 to 30"),
         (lambda: RandAugment(2, 9.5), "magnitude must be a whole number"),  # type: ignore[arg-type]
         (lambda: RandAugment(num_magnitude_bins=1), "num_magnitude_bins must be a whole number from 2, not 1"),
-        (lambda: RandAugment(only=("Rotat",)), "only names some of .*not 'Rotat'"),
-        (lambda: TrivialAugmentWide(only=()), "only must name one at least"),
+        (lambda: RandAugment(only=("Rotat",)), r"only must be a list of names, each once, of .*not \('Rotat',\)"),
+        (lambda: RandAugment(only=("Rotate", "Rotate")), "each once"),
+        (lambda: RandAugment(only=[["Rotate"]]), "only must be a list of names"),  # type: ignore[list-item]
+        (lambda: RandAugment(only={"Rotate"}), "only must be a list of names"),  # type: ignore[arg-type]
+        (lambda: AutoAugment(["imagenet"]), "policy must be one of"),  # type: ignore[arg-type]
+        (lambda: RandAugment(fill=300), "fill must be a whole number from 0 to 255, not 300"),
+        (lambda: TrivialAugmentWide(only=()), "only must be a list of names"),
         (lambda: RandAugment(fuse_affine=1), "fuse_affine must be True or False, not 1"),  # type: ignore[arg-type]
         (lambda: AutoAugment("mnist"), "policy must be one of 'imagenet', 'cifar10', 'svhn', not 'mnist'"),
         (lambda: AutoAugment(fill=float("nan")), "fill"),
@@ -347,8 +352,8 @@ def test_an_argument_out_of_range_is_named(make: Any, said: str) -> None:
 @pytest.mark.parametrize(
     ("images", "said"),
     [
-        (np.zeros((2, 8, 8, 3), np.float32), "works on uint8 images of 3 channels"),
-        (np.zeros((2, 8, 8, 1), np.uint8), "works on uint8 images of 3 channels"),
+        (np.zeros((2, 8, 8, 3), np.float32), "works on uint8 images, but here they are float32"),
+        (np.zeros((2, 8, 8, 1), np.uint8), "works on images of 3 channels"),
     ],
     ids=["float", "grey"],
 )
