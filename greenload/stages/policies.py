@@ -95,8 +95,8 @@ class Policy(Stage):
             )
         if spec.shape[-1] != 3:
             raise PipelineError(
-                f"{self} works on images of 3 channels (red, green, blue), but here they are {spec}: remove it, or have "
-                "the source give three channels"
+                f"{self} works on images of 3 channels (red, green, blue), but here they are {spec}: remove it, or "
+                "have the source give three channels"
             )
         return spec
 
