@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from known_comparisons import comparison, dearer, unscored
 
 from greenload import cli
+from greenload.report.checks import Check
 from greenload.strategies.data import Comparison
+from greenload.strategies.records import LimitCheck
 
 SCRIPT = """
 import sys
@@ -131,12 +134,64 @@ def test_a_budget_that_is_exceeded_is_status_one(
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
+        (["--proxy"], 1, "no recommendation: no run gave a score"),
+        (["--evaluate", "S:failing", "--at-least", "0.9"], 1, "no recommendation: no run gave a score"),
+        (["--limit", "images_per_s>=9000"], 1, "no strategy keeps to images_per_s>=9000"),
+        (["--limit", "images_per_s>=1000"], 0, ""),
+        ([], 0, ""),
+    ],
+)
+def test_where_nothing_can_be_taken_the_status_is_one(
+    arguments: list[str],
+    status: int,
+    says: str,
+    script: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    outcome = "exceeded" if "9000" in " ".join(arguments) else "met"
+    rules = arguments[1:2] if "--limit" in arguments else []
+    limits = tuple(
+        LimitCheck(strategy=card.strategy, check=Check(rule, outcome, 2000.0, 1990.0, 2010.0, 9000.0, ""))
+        for rule in rules
+        for card in unscored().cards
+    )
+    nothing = replace(unscored(), reason="no run gave a score", limits=limits)
+    monkeypatch.setattr("greenload.strategies.compare.compare", lambda *_, **__: nothing)
+    given = [argument.replace("S:", f"{script}:") for argument in arguments]
+    assert cli.main(["compare", f"{script}:plain", f"{script}:flip", *given]) == status
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert says in error and ("greenload: error" in error) == bool(status)
+
+
+def test_ctrl_c_says_what_is_kept(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: Any, **__: Any) -> Comparison:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("greenload.strategies.compare.compare", stopped)
+    arguments = ["compare", f"{script}:plain", f"{script}:flip"]
+    for more, says in (
+        (["--json", "out.json"], "interrupted: what was measured is kept in out.json: the same command goes on from"),
+        ([], "interrupted: nothing was kept: with --json FILE"),
+    ):
+        assert cli.main([*arguments, *more]) == 130
+        assert says in capsys.readouterr().err.splitlines()[-1]
+    monkeypatch.setattr("greenload.cli.commands.run_command", stopped)
+    assert cli.main(["doctor"]) == 130
+    assert capsys.readouterr().err == "greenload: error: interrupted\n", "of another command"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
         ([], 2, "[NAME=]PIPELINE"),
         (["S:plain"], 2, "two strategies or more, found 1"),
         (["S:plain", "S:plain"], 2, "found 'strategies.py:plain' twice: name one as OTHER=PIPELINE"),
         (["a=S:plain", "a=S:flip"], 2, "strategies have a name each, found 'a' twice"),
         (["plain=S:flip", "S:plain"], 2, "found 'plain' twice"),
-        (["S:plain", "S:gone"], 2, "has no pipeline 'gone'"),
+        (["S:plain", "S:gone"], 2, "has no pipeline 'gone'; it has plain, flip, other, folder"),
         (["S:plain", "S:number"], 2, "must be a greenload.Pipeline"),
         (["S:plain", "gone.py:plain"], 2, "gone.py"),
         (["S:plain", "S:other"], 2, "the source of other isn't that of plain"),
