@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,7 +26,7 @@ from greenload.strategies.arguments import (
 from greenload.strategies.augmented import augmented
 from greenload.strategies.conclusion import Asked, Progress, blank_card, card_of, conclude
 from greenload.strategies.data import Comparison
-from greenload.strategies.evaluation import Evaluate, evaluated
+from greenload.strategies.evaluation import Evaluate, evaluated, labels_warning
 from greenload.strategies.race import Race, RaceEnd, run_race
 from greenload.strategies.records import Run
 from greenload.strategies.results import identity, resume
@@ -98,6 +99,9 @@ def compare(
         PipelineError: a strategy doesn't fit its samples, labels or backend; names it.
         ReportError: ``out`` is damaged, is of another comparison, or can't be written.
 
+    Warns:
+        UserWarning: strategies' labels differ in form, as with MixUp in one of them, and ``evaluate`` is a function.
+
     Example:
         >>> choice = compare({"plain": train, "trivial": train_trivial}, evaluate=accuracy, budget="15min")
         >>> choice.recommended, choice.pareto
@@ -115,6 +119,8 @@ def compare(
         checked_limits(limits, at_least, tuple(checked), evaluate is not None),
         confidence,
     )
+    if warning := labels_warning(checked, evaluate):
+        warnings.warn(warning, stacklevel=2)
     same = identity(checked, evaluate, backend, first)
     asked = Asked(
         strategies=checked,

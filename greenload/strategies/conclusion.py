@@ -131,9 +131,23 @@ def _notes(asked: Asked, found: Findings, end: RaceEnd | None) -> list[str]:
         notes.append(f"the comparison ended: {end.ended}")
     notes += _short_budget(asked, found, end)
     notes += [f"{name} left the race: {why}" for name, why in (end.left if end is not None else {}).items()]
-    notes += [f"{run.strategy} failed with seed {run.seed}: {run.failed}" for run in found.runs if run.score is None]
+    notes += failures(found.runs)
     if any(found.counts):
         notes.append(_cost_note(found))
+    return notes
+
+
+def failures(runs: Sequence[Run]) -> list[str]:
+    """Each way in which runs failed, once: ``"plain, mixup failed (seeds 0, 1): ValueError: … (train.py:12)"``."""
+    ways: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.score is None:
+            ways.setdefault(run.failed, []).append(run)
+    notes = []
+    for why, own in ways.items():
+        names, seeds = dict.fromkeys(run.strategy for run in own), sorted({run.seed for run in own})
+        told = f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
+        notes.append(f"{', '.join(names)} failed ({told}): {why}")
     return notes
 
 

@@ -191,7 +191,7 @@ def test_ctrl_c_says_what_is_kept(
         (["S:plain", "S:plain"], 2, "found 'strategies.py:plain' twice: name one as OTHER=PIPELINE"),
         (["a=S:plain", "a=S:flip"], 2, "strategies have a name each, found 'a' twice"),
         (["plain=S:flip", "S:plain"], 2, "found 'plain' twice"),
-        (["S:plain", "S:gone"], 2, "has no pipeline 'gone'; it has plain, flip, other, folder"),
+        (["S:plain", "S:gone"], 2, "has no pipeline 'gone'; it has made, plain, flip, other, folder"),
         (["S:plain", "S:number"], 2, "must be a greenload.Pipeline"),
         (["S:plain", "gone.py:plain"], 2, "gone.py"),
         (["S:plain", "S:other"], 2, "the source of other isn't that of plain"),
@@ -229,6 +229,7 @@ def test_what_is_wrong_is_one_line_before_anything_is_measured(
     assert cli.main(["compare", *(argument.replace("S:", f"{script}:") for argument in arguments)]) == status
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("imported")]
     assert len(lines) == 1 and lines[0].startswith("greenload: error: ") and says in lines[0], lines
+    assert "pipeline 'gone'" not in lines[0] or "accuracy" not in lines[0], "no pipeline, but a function that scores"
     assert Path("known.json").read_bytes() == before
 
 

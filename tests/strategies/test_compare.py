@@ -18,9 +18,9 @@ from greenload.energy.figures import Figure
 from greenload.errors import GreenloadError, PipelineError, ReportError, UsageError
 from greenload.strategies import compare as module
 from greenload.strategies.arguments import checked_seconds
-from greenload.strategies.conclusion import Asked, card_of
+from greenload.strategies.conclusion import Asked, card_of, failures
 from greenload.strategies.data import Comparison
-from greenload.strategies.evaluation import completed, counted, evaluated
+from greenload.strategies.evaluation import completed, counted, evaluated, labels_warning
 from greenload.strategies.records import Run
 from greenload.strategies.results import identity, of_evaluation
 from greenload.strategies.statistics import Looks
@@ -300,10 +300,47 @@ def test_what_raises_is_a_failed_run_and_interrupts_pass() -> None:
             raise self.error
 
     run = one_run(Raises(ValueError("shapes\ndiffer")))
-    assert run.score is None and run.failed == "ValueError: shapes differ"
+    line = Raises.run.__code__.co_firstlineno + 1
+    assert run.score is None and run.failed == f"ValueError: shapes differ (test_compare.py:{line})"
     assert one_run(Raises(UsageError("no such layer"))).failed == "no such layer"
     with pytest.raises(KeyboardInterrupt):
         one_run(Raises(KeyboardInterrupt()))
+
+
+def test_a_failure_is_placed_in_the_users_own_code() -> None:
+    class Nested:
+        def run(self, pipeline: gl.Pipeline, seed: int, backend: Any) -> Sums:
+            json.loads("{")  # fails in a library
+            return Sums(1, {})
+
+    line = Nested.run.__code__.co_firstlineno + 1
+    assert one_run(Nested()).failed.endswith(f" (test_compare.py:{line})")
+
+
+def test_notes_say_each_failure_once() -> None:
+    def failed(name: str, seed: int, why: str) -> Run:
+        return Run(strategy=name, seed=seed, score=None, failed=why, seconds=1.0, cpu_s=1.0)
+
+    runs = [failed(name, seed, "no model") for seed in range(3) for name in TWO] + [failed("plain", 3, "nan")]
+    notes = failures(runs)
+    assert notes == ["plain, flipped failed (seeds 0, 1, 2): no model", "plain failed (seed 3): nan"]
+
+
+def test_labels_of_two_forms_are_said_before_anything_runs() -> None:
+    mixed = gl.Pipeline(SOURCE, gl.Shuffle(), gl.Batch(16), gl.MixUp(0.2, num_classes=4))
+    said = labels_warning({**TWO, "mixup": mixed}, never)
+    assert "plain, flipped: a class's number; mixup: 4 numbers" in said and "gl.OneHot" in said
+    assert labels_warning(TWO, never) == "" == labels_warning({**TWO, "mixup": mixed}, None)
+    assert labels_warning({"plain": PLAIN, "mixup": mixed}, Sums(1, {})) == "", "it trains by itself"
+    one_hot = gl.Pipeline(SOURCE, gl.OneHot(4), gl.Batch(16))
+    assert labels_warning({"plain": one_hot, "mixup": mixed}, never) == ""
+
+
+def test_compare_warns_of_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = gl.Pipeline(SOURCE, gl.Shuffle(), gl.Batch(16), gl.MixUp(0.2, num_classes=4))
+    monkeypatch.setattr(module, "carry_out", lambda *_: None)
+    with pytest.warns(UserWarning, match="differ in form"):
+        gl.compare({"plain": PLAIN, "mixup": mixed}, never)
 
 
 def test_an_edited_evaluation_is_another() -> None:
