@@ -18,7 +18,7 @@ from greenload.cli.arguments import (
 from greenload.cli.gate_options import add_gates, gates, of_comparisons, status
 from greenload.cli.output import FAILED, OK, fail, present, progress, quiet_tensorflow
 from greenload.errors import UsageError
-from greenload.text import printable
+from greenload.text import printable, shortened
 
 if TYPE_CHECKING:
     from greenload.strategies.data import Comparison
@@ -32,6 +32,8 @@ _BUDGET = (
     "how long it may take, 15min, 2h or 90s (default: SEEDS runs of each); or a rule, repeatable: status 1 if the "
     "recommended strategy exceeds it: 'energy<=1200', 'strategies.mixup.score>=0.9'"
 )
+_TEXT = 40
+"""Characters of what runs now: beside it bar, share and time stand on 80 columns."""
 _PROXY = (
     "train the built-in small model on the pipelines' own data; its settings are samples, size, epochs and batch "
     "(epochs=10,samples=5000)"
@@ -143,7 +145,7 @@ def _compared(options: argparse.Namespace, budget: str | None) -> Comparison:
             confidence=options.confidence,
             precision=options.precision,
             out=options.json,
-            progress=update,
+            progress=lambda share, text: update(share, shortened(text, _TEXT)),
         )
     interrupt.left = ""
     return comparison

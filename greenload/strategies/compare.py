@@ -193,6 +193,8 @@ class _Session:
     def __init__(self, asked: Asked, before: Comparison | None) -> None:
         self.asked = asked
         self.runs: list[Run] = list(before.runs) if before else []
+        self.began_s: float | None = None
+        """When the profile began that goes on; None where none does."""
         self.meters: tuple[MeterStatus, ...] = before.meters if before else ()
         kept = {card.strategy: card for card in before.cards} if before else {}
         self.pictures = before.pictures if before else {}
@@ -226,9 +228,10 @@ class _Session:
                 continue
             if self.asked.budget_s is not None and self.used_s >= self.asked.budget_s:
                 return
-            began_s = time.monotonic()
+            self.began_s = began_s = time.monotonic()
             report = profiled(name, pipeline, self._told(name))
             self.cards[name] = card_of(name, pipeline, report, time.monotonic() - began_s)
+            self.began_s = None
             self.meters = report.meters
             self.keep()
 
@@ -249,7 +252,8 @@ class _Session:
     def _share(self, of_profile: float = 0.0) -> float:
         """The share done: of the budget, or of profiles and runs by their number."""
         if self.asked.budget_s is not None:
-            return min(0.99, self.used_s / self.asked.budget_s)
+            now_s = 0.0 if self.began_s is None else time.monotonic() - self.began_s
+            return min(0.99, (self.used_s + now_s) / self.asked.budget_s)
         profiles = sum(card.seconds > 0 for card in self.cards.values())
         total = len(self.cards) * (1 + (self.asked.seeds if self.asked.evaluates else 0))
         return min(0.99, (profiles + of_profile + len(self.runs)) / total)

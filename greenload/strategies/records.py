@@ -177,11 +177,15 @@ class LimitCheck(Record):
     @property
     def kept(self) -> bool:
         """Whether the figure itself keeps to the limit, though its interval may hold it."""
-        return self.check.outcome == "met" or (self.check.outcome == "undecided" and self.check.detail == KEPT)
+        return self.check.outcome == "met" or (
+            self.check.outcome == "undecided" and self.check.detail in (KEPT, KEPT_ONCE)
+        )
 
 
 KEPT = "the mean keeps to it, its interval holds the limit"
 BROKEN = "the mean doesn't keep to it, its interval holds the limit"
+KEPT_ONCE = "its one run keeps to it, which has no interval"
+BROKEN_ONCE = "its one run doesn't keep to it, which has no interval"
 
 
 @dataclass(frozen=True, kw_only=True)

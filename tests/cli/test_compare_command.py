@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,19 @@ def test_options_reach_the_library(script: str, asked: list[Any], capsys: pytest
     assert [check.outcome for check in saved.checks] == ["met"] and "What they do to images" in Path(
         "out.html"
     ).read_text()
+
+
+def test_progress_fits_80_columns(script: str, asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    @contextmanager
+    def progress(text: str) -> Iterator[Any]:
+        yield lambda share, now: shown.append(now)
+
+    monkeypatch.setattr("greenload.cli.compare.progress", progress)
+    assert cli.main(["compare", f"{script}:plain", f"{script}:flip"]) == 0
+    asked[0][1]["progress"](0.5, "randaugment: profiling, RandomResizedCrop with its input alone")
+    assert shown == ["randaugment: profiling, RandomResizedCr…"]
 
 
 def test_a_proxy_takes_its_settings(script: str, asked: list[Any]) -> None:

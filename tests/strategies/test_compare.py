@@ -47,6 +47,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[GreenloadError], str]] = {
         "the source of b isn't that of a",
     ),
     "two seeds": (lambda: gl.compare(TWO, never, seeds=2), UsageError, "from 3 to 1,000, found 2"),
+    "a fraction": (lambda: gl.compare(TWO, never, seeds=3.0), UsageError, "found 3.0: give one"),  # type: ignore[arg-type]
     "a seed": (lambda: gl.compare(TWO, never, first_seed=-1), UsageError, "first_seed"),
     "a budget": (lambda: gl.compare(TWO, never, budget="soon"), UsageError, "15min or 900 seconds, found 'soon'"),
     "no budget": (lambda: gl.compare(TWO, never, budget=0), UsageError, "found 0"),
@@ -85,7 +86,17 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_runs(what: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("given", "seconds"), [("15min", 900), ("1h 30min", 5400), ("90 s", 90), ("2.5h", 9000), (7, 7), ("45", 45)]
+    ("given", "seconds"),
+    [
+        ("15min", 900),
+        ("1h 30min", 5400),
+        ("90 s", 90),
+        ("15m", 900),
+        ("1h 5m", 3900),
+        ("2.5h", 9000),
+        (7, 7),
+        ("45", 45),
+    ],
 )
 def test_times(given: str | float, seconds: float) -> None:
     assert checked_seconds(given) == seconds
@@ -237,6 +248,22 @@ def test_progress_grows_to_its_end(tmp_path: Path) -> None:
         shares = [share for share, _ in told]
         assert shares == sorted(shares) and shares[-1] == 1.0 and max(shares[:-1]) < 1.0
         assert any(text == "plain: training with seed 1" for _, text in told)
+
+
+def test_progress_of_a_budget_grows_while_a_profile_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[float] = []
+    now = iter(range(1000))
+    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(now)))
+
+    class Telling(Bench):
+        def profiled(self, name: str, pipeline: gl.Pipeline, tell: Callable[[float, str], None]) -> gl.Report:
+            for _ in range(3):
+                tell(0.5, "the same")
+            return super().profiled(name, pipeline, tell)
+
+    progress = lambda share, text: told.append(share)  # noqa: E731
+    module.carry_out(asked(None, budget_s=100.0, progress=progress), *both(Telling()))
+    assert told == sorted(told) and told[:3] == [0.01, 0.02, 0.03]
 
 
 # What evaluates
