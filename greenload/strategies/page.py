@@ -165,7 +165,7 @@ def _facts(comparison: Compared, card: Card) -> Iterator[tuple[str, str]]:
     yield "images per second", amount(card.images_per_s, resolve=False)
     yield "CPU ms per image", amount(scale(card.cpu_s_per_sample, 1e3), resolve=False)
     for group, figure in by_group(card.energy_j_per_sample).items():
-        yield f"{group} mJ per image, {band([figure])}", amount(scale(figure, 1e3), resolve=False)
+        yield f"{group} mJ/image, {band([figure])}", amount(scale(figure, 1e3), resolve=False)
 
 
 def _loader_share(comparison: Compared, card: Card) -> float | None:
