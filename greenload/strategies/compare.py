@@ -66,7 +66,8 @@ def compare(
     Nothing is ranked that the intervals can't part: such strategies are tied, and it is said how many more seeds would
     part them. All intervals of differences hold together with the ``confidence`` given, however often the race looked
     (`greenload.strategies.statistics` has the formulas and their sources). Recommended is, of those that keep to the
-    limits and are tied with the best score, the cheapest; where costs can't be told apart either, the best mean.
+    limits and are tied with the best score, the cheapest; where costs can't be told apart either, the best mean, and of
+    equal means the cheaper. Nobody is recommended of whom fewer than three runs gave a score.
 
     With a ``budget`` strategies leave the race once one that costs no more surely scores more, or once they surely
     break a limit, and the rest of the time goes to those still tied. A run is not begun that would not end in time.
@@ -86,7 +87,7 @@ def compare(
         backend: as in `load`.
         confidence: of intervals.
         out: a file that keeps all results as they come, and that a stopped comparison goes on from without repeating a
-            run; None to keep nothing.
+            run that gave a score; failed ones are run again. None to keep nothing.
         progress: called with the share done and what runs now.
         precision: of the profiles, as in `profile`.
 
@@ -186,7 +187,8 @@ class _Session:
 
     def __init__(self, asked: Asked, before: Comparison | None) -> None:
         self.asked = asked
-        self.runs: list[Run] = list(before.runs) if before else []
+        self.runs: list[Run] = [run for run in before.runs if run.score is not None] if before else []
+        """Failed ones are run again: what failed may have been mended."""
         self.meters: tuple[MeterStatus, ...] = before.meters if before else ()
         kept = {card.strategy: card for card in before.cards} if before else {}
         self.pictures = before.pictures if before else {}

@@ -101,6 +101,8 @@ def conclude(
     found = Findings(asked.rules, runs, cards)
     left = end.left if end is not None else {}
     recommended, reason = found.choice
+    if any(found.counts) and recommended is None and (short := _short_budget(asked, found, end)):
+        reason = f"{reason}; {short[0]}"
     if not asked.evaluates:
         recommended, reason = None, "nothing was evaluated, so nothing can be recommended: give evaluate"
     return Comparison(

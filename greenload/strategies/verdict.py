@@ -217,7 +217,7 @@ class Findings:
 
     @cached_property
     def choice(self) -> tuple[str | None, str]:
-        """Whom to choose, and why; None where nobody keeps to the limits or has a score."""
+        """Whom to choose, and why; None where nobody keeps to the limits or has enough runs that gave a score."""
         return _choice(self)
 
 
@@ -245,12 +245,22 @@ def _choice(found: Findings) -> tuple[str | None, str]:
     eligible = [row for row in scored if all(limit.kept for limit in found.of_limits(names[row]))]
     if not eligible:
         return None, _unreachable(found, scored)
-    best = max(eligible, key=lambda row: float(found.mean_scores[row]))
+    best = _best_mean(found, eligible)
     tied = [row for row in eligible if row == best or not found.parted(row, best)]
     cheapest = min(tied, key=lambda row: float(found.mean_costs[row]))
     alike = [row for row in tied if row == cheapest or not found.costs.above[row, cheapest]]
-    chosen = max(alike, key=lambda row: float(found.mean_scores[row]))
+    chosen = _best_mean(found, alike)
+    if found.counts[chosen] < ENOUGH_RUNS:
+        few = f"{found.counts[chosen]} run{'s' if found.counts[chosen] > 1 else ''}"
+        return None, f"{names[chosen]} leads, but with {few} that gave a score, and {ENOUGH_RUNS} are needed"
     return names[chosen], _reason(found, chosen, tied, alike)
+
+
+def _best_mean(found: Findings, rows: Sequence[int]) -> int:
+    """The best mean score; of equal ones, but for the rounding of floats, the cheapest."""
+    best = max(float(found.mean_scores[row]) for row in rows)
+    equal = [row for row in rows if math.isclose(float(found.mean_scores[row]), best, rel_tol=1e-9, abs_tol=1e-12)]
+    return min(equal, key=lambda row: float(found.mean_costs[row]))
 
 
 def _reason(found: Findings, chosen: int, tied: Sequence[int], alike: Sequence[int]) -> str:
@@ -275,8 +285,6 @@ def _reason(found: Findings, chosen: int, tied: Sequence[int], alike: Sequence[i
     unsure = [limit.check.rule for limit in found.of_limits(names[chosen]) if limit.check.outcome == "undecided"]
     if unsure:
         said += f"; its mean keeps to {', '.join(unsure)}, but the interval holds the limit"
-    if found.counts[chosen] < ENOUGH_RUNS:
-        said += f"; of {found.counts[chosen]} run{'s' if found.counts[chosen] > 1 else ''} only, not {ENOUGH_RUNS}"
     return said
 
 

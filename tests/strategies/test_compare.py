@@ -6,6 +6,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,11 +175,26 @@ def test_more_budget_goes_on_where_less_ended(tmp_path: Path) -> None:
     assert len(short.runs) == 4 and short.finished
     note = next(note for note in short.notes if "too small" in note)
     assert note.startswith("the budget of 9 s was too small for 3 runs of plain, flipped: give about 12 s")
-    assert "of 2 runs only, not 3" in short.reason
+    assert short.recommended is None and short.reason.startswith("flipped leads, but with 2 runs that gave a score")
+    assert "give about 12 s" in short.reason and "best" not in short.reason
     bench = Bench()
     longer = module.carry_out(asked(out, budget_s=100.0), *both(bench))
     assert longer.runs[:4] == short.runs and len(bench.ran) == len(longer.runs) - 4 >= 2
     assert longer.recommended == "flipped" and not any("too small" in note for note in longer.notes)
+
+
+def test_failed_runs_are_run_again_when_a_comparison_goes_on(tmp_path: Path) -> None:
+    class Fails(Bench):
+        def run(self, name: str, pipeline: gl.Pipeline, seed: int) -> Run:
+            found = super().run(name, pipeline, seed)
+            return replace(found, score=None, failed="ValueError: no") if name == "flipped" else found
+
+    out, mended = tmp_path / "out.json", Bench()
+    failed = module.carry_out(asked(out), *both(Fails()))
+    assert failed.card("flipped").left and failed.card("flipped").failed == 2 and failed.recommended == "plain"
+    again = module.carry_out(asked(out), *both(mended))
+    assert {seed for name, seed in mended.ran if name == "flipped"} == {0, 1, 2} and len(again.runs) == 6
+    assert again.recommended == "flipped" and not again.card("flipped").left and again.card("flipped").failed == 0
 
 
 def test_a_budget_too_small_for_anything() -> None:
