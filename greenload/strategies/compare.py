@@ -87,7 +87,9 @@ def compare(
         backend: as in `load`.
         confidence: of intervals.
         out: a file that keeps all results as they come, and that a stopped comparison goes on from without repeating a
-            run that gave a score; failed ones are run again. None to keep nothing.
+            run that gave a score; failed ones are run again. An edited ``evaluate``, or one
+            that holds other data (defaults, variables of functions around it, fields), is another comparison's; what it
+            calls, and variables of its module, aren't looked at. None to keep nothing.
         progress: called with the share done and what runs now.
         precision: of the profiles, as in `profile`.
 

@@ -340,6 +340,66 @@ def test_an_edited_evaluation_is_another() -> None:
     assert "0x" not in of_evaluation(Sums(1, {}))
 
 
+class Rated:
+    """An evaluation with fields, by a method or as it is."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate, self.lock = rate, object()
+
+    def __call__(self, dataset: Any, seed: int) -> float:
+        return self.rate
+
+    def score(self, dataset: Any, seed: int) -> float:
+        return self.rate
+
+
+def closed(rate: Any) -> Callable[[Any, int], float]:
+    def evaluate(dataset: Any, seed: int) -> float:
+        return float(rate if not callable(rate) else rate(dataset, seed))
+
+    return evaluate
+
+
+def defaulted(rate: float) -> Callable[[Any, int], float]:
+    def evaluate(dataset: Any, seed: int, by: float = rate) -> float:
+        return by
+
+    return evaluate
+
+
+def keyworded(rate: float) -> Callable[[Any, int], float]:
+    def evaluate(dataset: Any, seed: int, *, by: float = rate) -> float:
+        return by
+
+    return evaluate
+
+
+HOLDING: dict[str, Callable[[float], Any]] = {
+    "a closure": closed,
+    "a closure of a closure": lambda rate: closed(closed(rate)),
+    "a closure's array": lambda rate: closed(np.full(2, rate)),
+    "a closure's object": lambda rate: closed(Rated(rate)),
+    "defaults": defaulted,
+    "keywords' defaults": keyworded,
+    "a method": lambda rate: Rated(rate).score,
+    "an object": Rated,
+    "a partial of a closure": lambda rate: functools.partial(closed(1.0), by={"rate": [rate]}),
+}
+
+
+@pytest.mark.parametrize("kind", HOLDING)
+def test_an_evaluation_that_holds_other_data_is_another(kind: str) -> None:
+    make = HOLDING[kind]
+    assert of_evaluation(make(0.5)) == of_evaluation(make(0.5)) != of_evaluation(make(0.6))
+    assert "0x" not in of_evaluation(make(0.5))
+
+
+def test_an_evaluation_that_leads_back_to_itself_has_an_end() -> None:
+    round_trip = Rated(0.5)
+    round_trip.lock = [round_trip, round_trip]
+    assert of_evaluation(round_trip) != of_evaluation(Rated(0.5))
+
+
 # With TensorFlow
 
 
