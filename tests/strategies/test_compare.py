@@ -102,6 +102,7 @@ class Bench:
     """What profiles and runs, without a framework; it counts what it did, and may be stopped."""
 
     def __init__(self, stop_after: int | None = None) -> None:
+        self.warm = False
         self.profiles: list[str] = []
         self.ran: list[tuple[str, int]] = []
         self.stop_after = stop_after
@@ -114,9 +115,11 @@ class Bench:
     def run(self, name: str, pipeline: gl.Pipeline, seed: int) -> Run:
         if self.stop_after is not None and len(self.ran) >= self.stop_after:
             raise KeyboardInterrupt
-        self.ran.append((name, seed))
+        cold, self.warm = not self.warm, True
+        if not cold:  # the first run of a session isn't counted
+            self.ran.append((name, seed))
         noise = np.random.default_rng((len(name), seed)).normal(0, 0.01)
-        return Run(strategy=name, seed=seed, score=SCORES[name] + noise, seconds=2.0, cpu_s=3.0 + noise)
+        return Run(strategy=name, seed=seed, score=SCORES[name] + noise, seconds=2.0, cpu_s=3.0 + noise + 40 * cold)
 
 
 def asked(
@@ -145,6 +148,8 @@ def facts(choice: Comparison) -> Any:
     del data["created"]
     for card in data["cards"]:
         del card["seconds"]
+    for run in data["runs"]:
+        run.pop("warm_up_s", None)  # each session has its own
     return data
 
 
@@ -181,6 +186,60 @@ def test_more_budget_goes_on_where_less_ended(tmp_path: Path) -> None:
     longer = module.carry_out(asked(out, budget_s=100.0), *both(bench))
     assert longer.runs[:4] == short.runs and len(bench.ran) == len(longer.runs) - 4 >= 2
     assert longer.recommended == "flipped" and not any("too small" in note for note in longer.notes)
+
+
+def test_the_first_run_of_a_session_pays_for_nobody(tmp_path: Path) -> None:
+    out, stopped, bench = tmp_path / "out.json", Bench(2), Bench()
+    with pytest.raises(KeyboardInterrupt):
+        module.carry_out(asked(out), *both(stopped))
+    choice = module.carry_out(asked(out), *both(bench))
+    assert len(choice.runs) == 6 and all(run.cpu_s < 4 for run in choice.runs)
+    assert [run.warm_up_s for run in choice.runs] == [2.0, 0, 2.0, 0, 0, 0]  # one for each session
+    assert sum(run.wall_s for run in choice.runs) == 16 and not any("imports" in note for note in choice.notes)
+
+
+@pytest.mark.parametrize(("budget_s", "warm"), [(14.5, True), (13.9, False)])
+def test_a_budget_without_room_for_it_counts_the_first_run(budget_s: float, warm: bool) -> None:
+    choice = module.carry_out(asked(None, budget_s=budget_s), *both(Bench()))
+    assert len(choice.runs) == 6  # three of each
+    assert (choice.runs[0].warm_up_s == 2.0) == warm == (choice.runs[0].cpu_s < 4)
+    assert sum(run.wall_s for run in choice.runs) <= budget_s
+    notes = [note for note in choice.notes if "imports" in note]
+    assert len(notes) == (not warm) and all(note.startswith("plain's cost with seed 0") for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "evaluates", "count"),
+    [(None, True, 3), (60.0, True, 3), (59.0, True, 2), (9.0, True, 1), (59.0, False, 3)],
+)
+def test_profiles_take_a_third_of_the_budget(
+    monkeypatch: pytest.MonkeyPatch, budget_s: float | None, evaluates: bool, count: int
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setitem(SCORES, "third", 0.7)
+    three, bench = TWO | {"third": FLIPPED}, Bench()
+
+    def profiled(*given: Any) -> gl.Report:
+        now[0] += 20 / 3
+        return bench.profiled(*given)
+
+    choice = module.carry_out(asked(None, three, budget_s, evaluates=evaluates), profiled, bench.run)
+    assert bench.profiles == list(three)[:count]
+    notes = [note for note in choice.notes if "not profiled" in note]
+    assert len(notes) == (count < 3) and all(name in notes[0] for name in list(three)[count:])
+
+
+def test_changes_are_not_tried_where_cards_do_not_show_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for: list[Any] = []
+
+    def profiled(pipeline: Any, options: Any) -> gl.Report:
+        asked_for.append(options)
+        return build(counter=False)
+
+    monkeypatch.setattr(module, "profile_pipeline", profiled)
+    gl.compare(TWO, backend="tf", precision=0.1)
+    assert [(one.advise, one.precision, one.name) for one in asked_for] == [(False, 0.1, name) for name in TWO]
 
 
 def test_failed_runs_are_run_again_when_a_comparison_goes_on(tmp_path: Path) -> None:
