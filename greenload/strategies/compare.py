@@ -69,8 +69,10 @@ def compare(
     and a note says so.
 
     Nothing is ranked that the intervals can't part: such strategies are tied, and it is said how many more seeds would
-    part them. All intervals of differences hold together with the ``confidence`` given, however often the race looked
-    (`greenload.strategies.statistics` has the formulas and their sources). Recommended is, of those that keep to the
+    part them. With the ``confidence`` given hold together: all intervals of differences of scores, all of costs, and
+    all verdicts on limits of runs, each of these three by itself, however often a race looked. More ``seeds`` asked
+    for after a look at the results are one more look, which isn't counted (`greenload.strategies.statistics` has the
+    formulas and their sources). Recommended is, of those that keep to the
     limits and are tied with the best score, the cheapest; where costs can't be told apart either, the best mean, and of
     equal means the cheaper. Nobody is recommended of whom fewer than three runs gave a score.
 

@@ -39,7 +39,7 @@ class Rules:
     """When scores are looked at."""
     limits: tuple[Limit, ...] = ()
     confidence: float = 0.95
-    """Of the interval of one figure, and of all intervals of differences together."""
+    """Of the interval of one figure; of all differences of scores together, of all of costs, of all limits of runs."""
 
     @property
     def alpha(self) -> float:
@@ -118,10 +118,14 @@ class Findings:
 
     @cached_property
     def limits(self) -> tuple[LimitCheck, ...]:
-        """A verdict for each limit and strategy."""
+        """A verdict for each limit and strategy; those of runs hold together, as Bonferroni's inequality has it."""
+        verdicts = len(self.rules.names) * sum(limit.of_runs for limit in self.rules.limits)
         measured = Measured(self.rules.names, self.tables, self.cards, self.unit)
         return tuple(
-            LimitCheck(strategy=name, check=judge(limit, name, measured, self.rules.looks.error))
+            LimitCheck(
+                strategy=name,
+                check=judge(limit, name, measured, lambda seeds: self.rules.looks.error(seeds) / verdicts),
+            )
             for limit in self.rules.limits
             for name in self.rules.names
             if limit.of_runs or name in self.cards

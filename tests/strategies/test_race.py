@@ -218,6 +218,26 @@ def test_nobody_is_recommended_of_fewer_than_three_runs(count: int) -> None:
     assert Findings(asked.rules, runs, {}).choice[0] == "b"
 
 
+def test_verdicts_on_limits_share_the_error() -> None:
+    """An interval that is clear of its limit alone, but not among as many as there are."""
+    costs = {"a": (10.0, 10.2, 9.8), "b": (10.0, 10.1, 9.9)}
+    runs = [
+        Run(strategy=name, seed=seed, score=0.5, seconds=1.0, cpu_s=costs[name][seed])
+        for name in costs
+        for seed in range(3)
+    ]
+    error = 0.2 / np.sqrt(3)
+    at = 10 + 6 * error  # Student's t of 2 degrees: 4.30 for 0.05, 6.21 for a half of it, 8.86 for a fourth
+    for limits, student, outcome in (
+        ((f"cpu_s<={at}",), 6.2053, "undecided"),
+        ((f"cpu_s<={at + error}",), 6.2053, "met"),
+        ((f"cpu_s<={at + error}", "images_per_s>=1"), 6.2053, "met"),  # loaders take none of the error
+        ((f"cpu_s<={at + error}", "score>=0.1"), 8.8602, "undecided"),
+    ):
+        check = Findings(race(tuple(costs), None, *limits).rules, runs, {}).of_limits("a")[0].check
+        assert check.outcome == outcome and check.high == pytest.approx(10 + student * error, rel=1e-5)
+
+
 def test_an_unreachable_limit_names_the_nearest() -> None:
     means, costs = {"a": 0.9, "b": 0.8}, {"a": 20.0, "b": 10.0}
     for rule, said in (
