@@ -16,8 +16,10 @@ from greenload.profiling.profile import profile_pipeline
 from greenload.public import public
 from greenload.report.data import Report
 from greenload.strategies.arguments import (
+    check_counters,
     checked_confidence,
     checked_demand,
+    checked_evaluate,
     checked_limits,
     checked_seconds,
     checked_seeds,
@@ -106,7 +108,8 @@ def compare(
         The comparison: cards, ties, the Pareto set, what each step up costs, and the recommended strategy.
 
     Raises:
-        UsageError: an argument is out of range, sources differ, or a limit names no strategy.
+        UsageError: an argument is out of range, ``evaluate`` can't be called so, sources differ, or a limit names no
+            strategy, or is in joules where no counter reads them.
         PipelineError: a strategy doesn't fit its samples, labels or backend; names it.
         ReportError: ``out`` is damaged, is of another comparison, or can't be written.
 
@@ -120,6 +123,7 @@ def compare(
     budget_s, demand = checked_seconds(budget), checked_demand(demand)
     if precision is not None:
         check_precision(precision)
+    evaluate = checked_evaluate(evaluate)
     checked = checked_strategies(strategies, backend)
     rules = Rules(
         tuple(checked),
@@ -127,6 +131,7 @@ def compare(
         checked_limits(limits, at_least, tuple(checked), evaluate is not None),
         confidence,
     )
+    check_counters(rules.limits, evaluate)
     same = identity(checked, evaluate, backend, first)
     asked = Asked(
         strategies=checked,

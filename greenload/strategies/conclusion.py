@@ -140,6 +140,16 @@ def _notes(asked: Asked, found: Findings, end: RaceEnd | None) -> list[str]:
         notes.append(f"{', '.join(unseen)} not profiled: profiles take at most {part} of {asked.budget_s:,.0f} s")
     notes += [f"{name} left the race: {why}" for name, why in (end.left if end is not None else {}).items()]
     notes += [f"{run.strategy} failed with seed {run.seed}: {run.failed}" for run in found.runs if run.score is None]
+    alike = [
+        name
+        for row, name in enumerate(found.rules.names)
+        if found.counts[row] >= ENOUGH_RUNS and len(found.scores_of(name)) == 1
+    ]
+    if alike:
+        notes.append(
+            f"{', '.join(alike)} scored the same with every seed: where evaluate doesn't use its seed, intervals of "
+            "scores tell nothing"
+        )
     first = next((run for run in found.runs if run.score is not None), None)
     if end is not None and first is not None and not first.warm_up_s:
         notes.append(

@@ -106,6 +106,10 @@ class Findings:
         """Runs that gave a score, of each strategy."""
         return [int(number) for number in np.isfinite(self.tables["score"]).sum(axis=1)]
 
+    def scores_of(self, name: str) -> set[float]:
+        """The different scores of a strategy."""
+        return {run.score for run in self.runs if run.strategy == name and run.score is not None}
+
     @cached_property
     def mean_scores(self) -> Table:
         """As if all had run with the same seeds."""

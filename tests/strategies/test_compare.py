@@ -16,9 +16,11 @@ from report_fixtures import build
 
 import greenload as gl
 from greenload.energy.figures import Figure
+from greenload.energy.meters.base import MeterStatus
 from greenload.errors import GreenloadError, PipelineError, ReportError, UsageError
+from greenload.strategies import arguments
 from greenload.strategies import compare as module
-from greenload.strategies.arguments import checked_seconds
+from greenload.strategies.arguments import check_counters, checked_limits, checked_seconds, counters_read
 from greenload.strategies.conclusion import Asked, card_of
 from greenload.strategies.data import Comparison
 from greenload.strategies.evaluation import completed, counted, evaluated
@@ -35,6 +37,11 @@ TWO = {"plain": PLAIN, "flipped": FLIPPED}
 
 def never(dataset: Any, seed: int) -> float:
     raise AssertionError("nothing may run before the arguments are known to be right")
+
+
+class Short:
+    def run(self, pipeline: Any, seed: int) -> float:
+        raise AssertionError("nothing may run before the arguments are known to be right")
 
 
 BAD: dict[str, tuple[Callable[[], Any], type[GreenloadError], str]] = {
@@ -54,6 +61,20 @@ BAD: dict[str, tuple[Callable[[], Any], type[GreenloadError], str]] = {
     "confidence": (lambda: gl.compare(TWO, never, confidence=95), UsageError, "confidence"),
     "demand": (lambda: gl.compare(TWO, never, demand=-1.0), UsageError, "demand"),
     "precision": (lambda: gl.compare(TWO, never, precision=7.0), UsageError, "precision"),
+    "a number to evaluate": (lambda: gl.compare(TWO, 3), UsageError, "evaluate is a function of a dataset and a seed"),  # type: ignore[arg-type]
+    "one argument": (lambda: gl.compare(TWO, lambda data: 0.5), UsageError, "it takes (data): too many positional"),  # type: ignore[arg-type, misc]
+    "a class to evaluate": (lambda: gl.compare(TWO, gl.Proxy), UsageError, "found the class Proxy"),  # type: ignore[arg-type]
+    "three arguments": (
+        lambda: gl.compare(TWO, lambda data, seed, rate: 0.5),  # type: ignore[arg-type, misc]
+        UsageError,
+        "missing a required argument: 'rate'",
+    ),
+    "a run of two arguments": (
+        lambda: gl.compare(TWO, Short()),
+        UsageError,
+        "evaluate.run(pipeline, seed, backend) is",
+    ),  # type: ignore[arg-type]
+    "a negative factor": (lambda: gl.compare(TWO, never, limits="energy<=-2*plain"), UsageError, "never below 0"),
     "a strategy in a limit": (
         lambda: gl.compare(TWO, never, limits="energy<=2*plane"),
         UsageError,
@@ -83,6 +104,29 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_runs(what: str) -> No
     with pytest.raises(kind, match=re.escape(said)) as raised:
         call()
     assert "\n" not in str(raised.value) and str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_a_limit_in_joules_needs_a_counter(monkeypatch: pytest.MonkeyPatch, usable: bool) -> None:
+    statuses = [
+        MeterStatus("cpu", "modelled", True, "no counter", "", "model"),
+        MeterStatus("storage:all", "measured", True, "", "", "nvme"),
+        MeterStatus("gpu:0", "measured", usable, "", "", "nvml"),
+    ]
+    monkeypatch.setattr(arguments, "discover", lambda: ([], statuses))
+    absolute, relative = (checked_limits(rule, None, ("plain",), True) for rule in ("energy<=5", "energy<=2*plain"))
+    for evaluate in (never, gl.Proxy()):
+        check_counters(relative, evaluate)
+        if usable:
+            check_counters(absolute, evaluate)
+        else:
+            with pytest.raises(UsageError, match="energy<=5 is in joules, but no counter reads them here"):
+                check_counters(absolute, evaluate)
+    check_counters(absolute, Sums(0.5, {}))  # it may have a meter of its own
+    monkeypatch.undo()
+    if not counters_read():
+        with pytest.raises(UsageError, match="in joules"):
+            gl.compare(TWO, never, limits="energy<=5")
 
 
 @pytest.mark.parametrize(
@@ -206,6 +250,17 @@ def test_a_budget_without_room_for_it_counts_the_first_run(budget_s: float, warm
     assert sum(run.wall_s for run in choice.runs) <= budget_s
     notes = [note for note in choice.notes if "imports" in note]
     assert len(notes) == (not warm) and all(note.startswith("plain's cost with seed 0") for note in notes)
+
+
+def test_a_score_that_ignores_the_seed_is_said() -> None:
+    class Same(Bench):
+        def run(self, name: str, pipeline: gl.Pipeline, seed: int) -> Run:
+            found = super().run(name, pipeline, seed)
+            return replace(found, score=0.8) if name == "plain" else found
+
+    for bench, said in ((Same(), True), (Bench(), False)):
+        notes = [note for note in module.carry_out(asked(None), *both(bench)).notes if "every seed" in note]
+        assert len(notes) == said and all(note.startswith("plain scored the same with every seed") for note in notes)
 
 
 @pytest.mark.parametrize(
