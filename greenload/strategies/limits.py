@@ -81,18 +81,20 @@ def parse_limit(rule: str, strategies: Collection[str]) -> Limit:
     if bound in strategies:
         return replace(parsed, reference=bound)
     if re.fullmatch(_NUMBER, bound):
-        return replace(parsed, factor=_finite(rule, bound))
+        return replace(parsed, factor=_factor(rule, match["quantity"], bound))
     times = _TIMES.fullmatch(bound)
     if times is not None and times["name"] in strategies:
-        return replace(parsed, factor=_finite(rule, times["factor"]), reference=times["name"])
+        return replace(parsed, factor=_factor(rule, match["quantity"], times["factor"]), reference=times["name"])
     names = ", ".join(strategies)
     raise UsageError(f"a limit's bound is a number, or a multiple of {names}, found {rule!r}: name one of them")
 
 
-def _finite(rule: str, text: str) -> float:
+def _factor(rule: str, quantity: str, text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise UsageError(f"a limit's number is one that can be kept, found {rule!r}: give a smaller one")
+    if number < 0 and quantity != "score":
+        raise UsageError(f"{quantity} is never below 0, but a limit is {rule!r}: give a positive number")
     return number
 
 

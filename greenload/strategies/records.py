@@ -81,6 +81,13 @@ class Run(Record):
     """Joules by domain: of the whole package, memory or GPU where measured. Empty where no counter reads."""
     modelled: tuple[str, ...] = ()
     """Domains in ``energy_j`` that no counter reads: modelled, of this process, beside others that are measured."""
+    warm_up_s: float = 0.0
+    """Wall seconds of the same run before this one, which doesn't count: the first of its session."""
+
+    @property
+    def wall_s(self) -> float:
+        """Wall seconds of a budget that it took."""
+        return self.seconds + self.warm_up_s
 
     @property
     def total_j(self) -> float | None:
