@@ -65,6 +65,16 @@ def one_line(text: object, most: int = 200) -> str:
     return " ".join(str(text).split())[:most]
 
 
+def shortened(text: str, most: int) -> str:
+    """The text; of a longer one, its beginning and an ellipsis.
+
+    Example:
+        >>> shortened("randaugment: profiling", 12)
+        'randaugment…'
+    """
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
 def error_line(error: BaseException) -> str:
     """An error that isn't greenload's, in one line: ``"KeyError: 'x'"``."""
     return f"{type(error).__name__}: {one_line(error)}"

@@ -31,6 +31,7 @@ from greenload.text import (
     percent,
     printable,
     rounded_figure,
+    shortened,
 )
 
 NAME = os.fsdecode(b"a\x1b[2J\a\r\n\x7f\xc2\x9b\xe2\x80\xae\xe2\x80\xa8\xff b.jpg")
@@ -171,6 +172,11 @@ def test_counts_are_zero_only_where_they_may_be() -> None:
     assert call_count(Figure(0.0039, 0.0038, 0.004, "measured")) == "0.0039"
     assert call_count(Figure(0.001, -0.001, 0.003, "measured")) == "0"
     assert call_count(Figure.missing()) == DASH and call_count(None) == DASH
+
+
+def test_a_text_is_shortened_to_so_many_characters() -> None:
+    assert shortened("plain: profiling", 16) == "plain: profiling"
+    assert shortened("plain: profiling, decode", 19) == "plain: profiling,…" and len(shortened("a" * 99, 40)) == 40
 
 
 def test_foreign_errors_are_one_line() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from greenload.cli import interrupt
 from greenload.cli.arguments import (
     AddCommand,
     check_outputs,
@@ -15,8 +16,9 @@ from greenload.cli.arguments import (
     share_argument,
 )
 from greenload.cli.gate_options import add_gates, gates, of_comparisons, status
-from greenload.cli.output import present, progress, quiet_tensorflow
+from greenload.cli.output import FAILED, OK, fail, present, progress, quiet_tensorflow
 from greenload.errors import UsageError
+from greenload.text import printable, shortened
 
 if TYPE_CHECKING:
     from greenload.strategies.data import Comparison
@@ -30,6 +32,8 @@ _BUDGET = (
     "how long it may take, 15min, 2h or 90s (default: SEEDS runs of each); or a rule, repeatable: status 1 if the "
     "recommended strategy exceeds it: 'energy<=1200', 'strategies.mixup.score>=0.9'"
 )
+_TEXT = 40
+"""Characters of what runs now: beside it bar, share and time stand on 80 columns."""
 _PROXY = (
     "train the built-in small model on the pipelines' own data; its settings are samples, size, epochs and batch "
     "(epochs=10,samples=5000)"
@@ -92,7 +96,20 @@ def _compare(options: argparse.Namespace) -> int:
     asked = gates(options, of_comparisons)
     comparison = asked.judged(_compared(options, budget))
     present(options, comparison.save, comparison.html, comparison.render())
-    return status(comparison.checks, options.strict)
+    judged = status(comparison.checks, options.strict)
+    return judged or _nothing_holds(comparison, options)
+
+
+def _nothing_holds(comparison: Comparison, options: argparse.Namespace) -> int:
+    """The status where no strategy can be taken: runs were asked for and none is recommended, or all break a limit."""
+    if comparison.recommended is not None:
+        return OK
+    if options.evaluate is not None or options.proxy is not None:
+        return fail(f"no recommendation: {comparison.reason}", FAILED)
+    broken = {limit.strategy for limit in comparison.limits if not limit.kept}
+    if comparison.limits and all(card.strategy in broken for card in comparison.cards):
+        return fail(f"no strategy keeps to {' and '.join(options.limit)}", FAILED)
+    return OK
 
 
 def _take_time(options: argparse.Namespace) -> str | None:
@@ -114,8 +131,9 @@ def _compared(options: argparse.Namespace, budget: str | None) -> Comparison:
     quiet_tensorflow()
     from greenload.strategies.compare import compare
 
+    interrupt.left = _left(options.json)
     with progress("starting") as update:
-        return compare(
+        comparison = compare(
             strategies,
             evaluate=evaluate,
             seeds=options.seeds,
@@ -127,8 +145,17 @@ def _compared(options: argparse.Namespace, budget: str | None) -> Comparison:
             confidence=options.confidence,
             precision=options.precision,
             out=options.json,
-            progress=update,
+            progress=lambda share, text: update(share, shortened(text, _TEXT)),
         )
+    interrupt.left = ""
+    return comparison
+
+
+def _left(file: str | None) -> str:
+    """What an interrupt leaves."""
+    if file is None:
+        return "nothing was kept: with --json FILE the same command would go on from it"
+    return f"what was measured is kept in {printable(file)}: the same command goes on from it"
 
 
 def _names(given: list[str]) -> dict[str, str]:

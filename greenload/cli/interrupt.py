@@ -32,6 +32,9 @@ _POLL_S = 0.1
 _SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM", signal.SIGHUP: "ended by SIGHUP"}
 _LINE = "greenload: error: {}"
 
+left = ""
+"""What becomes of the work done so far, said behind the cause; a command sets it while it knows (see `guarded`)."""
+
 expected = False
 """Whether the next interrupt is waited for, by what is interrupted when all work is done: it ends that alone."""
 
@@ -45,6 +48,8 @@ def guarded(run: Callable[[], int], *, process: bool) -> int:
             ignores them, as nohup does; it doesn't outlive an interrupt by more than `GRACE_S`, a second Ctrl-C ends
             it at once, and there is no return from either.
     """
+    global left
+    left = ""  # of this command alone
     # A shell that puts a command into the background has it ignore Ctrl-C, and SIGTERM is all that ends it.
     usual = signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_IGN)
     if process and usual and os.name == "posix":
@@ -53,8 +58,14 @@ def guarded(run: Callable[[], int], *, process: bool) -> int:
         return run()
     except KeyboardInterrupt:
         if sys.stderr is not None:
-            print(_LINE.format(_SAID[signal.SIGINT]), file=sys.stderr, flush=True)
+            print(_line(signal.SIGINT), file=sys.stderr, flush=True)
         return STATUS
+
+
+def _line(number: int) -> str:
+    """What is said of a signal."""
+    said = _SAID[signal.Signals(number)]
+    return _LINE.format(f"{said}: {left}" if left else said)
 
 
 class _Guard:
@@ -163,7 +174,7 @@ class _Guard:
         if not self._telling.acquire(blocking=False):
             return
         with contextlib.suppress(OSError):  # nobody reads it; the status tells
-            os.write(2, f"{_LINE}\n".format(_SAID[signal.Signals(number)]).encode())
+            os.write(2, f"{_line(number)}\n".encode(errors="backslashreplace"))
 
 
 def _remove_temporary() -> None:

@@ -146,7 +146,14 @@ def _is_pipeline(value: object) -> bool:
 
 
 def _fits(value: object, module: ModuleType) -> bool:
-    return _is_pipeline(value) or (inspect.isfunction(value) and value.__module__ == module.__name__)
+    """Whether it may be meant: a pipeline, or a function of the module's own that needs a data folder at most."""
+    if _is_pipeline(value):
+        return True
+    if not inspect.isfunction(value) or value.__module__ != module.__name__:
+        return False
+    empty, several = inspect.Parameter.empty, (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(value).parameters.values()
+    return sum(one.default is empty and one.kind not in several for one in parameters) <= 1
 
 
 def _from_file(path: str) -> ModuleType:

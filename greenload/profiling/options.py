@@ -58,6 +58,8 @@ class Options:
     progress: Progress = silent
     announce: Announce | None = None
     watch: Watch = unwatched
+    advise: bool = True
+    """Whether changes that may be worth making are tried, last."""
 
     def __post_init__(self) -> None:
         samples, rounds, seed = map(scalars.whole, (self.samples, self.rounds, self.seed))

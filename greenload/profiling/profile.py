@@ -149,7 +149,7 @@ def profile(
         watch=watch or unwatched,
     )
     if isinstance(pipeline, Pipeline | Plan | Split):
-        return _of_pipeline(pipeline, options)
+        return profile_pipeline(pipeline, options)
     return _of_dataset(pipeline, options)
 
 
@@ -163,7 +163,8 @@ def _check_cache(plan: Plan) -> None:
         )
 
 
-def _of_pipeline(given: Pipeline | Plan | Split, options: Options) -> Report:
+def profile_pipeline(given: Pipeline | Plan | Split, options: Options) -> Report:
+    """As `profile`, of a pipeline and with options that are checked."""
     device_split = given if isinstance(given, Split) else None
     pipeline = given.pipeline if isinstance(given, Split) else given
     if isinstance(pipeline, Pipeline) and device_split is not None and pipeline.batch is None:
@@ -188,7 +189,7 @@ def _of_pipeline(given: Pipeline | Plan | Split, options: Options) -> Report:
             raise record_error(str(error), plan) or error from None
         attribution = campaign.attributed(campaign.seen)
         reached = pace.reached(attribution, campaign.seen)
-        advice = () if device_split else _advice(campaign, attribution)
+        advice = () if device_split or not options.advise else _advice(campaign, attribution)
         shown, rows = pipeline_rows(campaign, attribution)
     options.progress(1.0, "done")
     return make_report(

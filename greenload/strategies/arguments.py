@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from greenload import scalars
+from greenload.energy.domains import Domain
+from greenload.energy.meters.discover import discover
 from greenload.errors import GreenloadError, PipelineError, UsageError
 from greenload.planning.choose import make_plan
 from greenload.plans.pipeline import Pipeline
 from greenload.strategies.limits import OF_LOADERS, Limit, parse_limit
+from greenload.strategies.proxy import Proxy
+from greenload.strategies.records import DECIDING_KINDS, Evaluates
 from greenload.text import printable
 
-_UNITS = {"h": 3600.0, "min": 60.0, "s": 1.0}
-_TIME = re.compile(r"\s*(?:(?P<number>\d+\.?\d*|\.\d+)\s*(?P<unit>h|min|s)\s*)")
+_UNITS = {"h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0}
+_TIME = re.compile(r"\s*(?:(?P<number>\d+\.?\d*|\.\d+)\s*(?P<unit>h|min|m|s)\s*)")
 FEWEST_SEEDS = 3
 
 
@@ -81,6 +86,66 @@ def checked_seconds(budget: Any) -> float | None:
     return seconds
 
 
+def checked_evaluate(evaluate: Any) -> Any:
+    """What trains and scores: called with a dataset and a seed, or with a method ``run``; None stays.
+
+    Raises:
+        UsageError: it is neither, or doesn't take these arguments.
+    """
+    if evaluate is None:
+        return None
+    if isinstance(evaluate, type):
+        raise UsageError(f"evaluate is a function or an object, found the class {evaluate.__name__}: make one of it")
+    if isinstance(evaluate, Evaluates):
+        called, given, what = evaluate.run, (None, 0, "auto"), "evaluate.run(pipeline, seed, backend)"
+    elif callable(evaluate):
+        called, given, what = evaluate, (None, 0), "evaluate(dataset, seed)"
+    else:
+        raise UsageError(
+            f"evaluate is a function of a dataset and a seed, or has a method run, found {type(evaluate).__name__}: "
+            "give one"
+        )
+    try:
+        signature = inspect.signature(called)
+    except (TypeError, ValueError):  # of some functions written in C nobody knows it
+        return evaluate
+    try:
+        signature.bind(*given)
+    except TypeError as error:
+        raise UsageError(f"{what} is how it is called, but it takes {signature}: {error}") from None
+    return evaluate
+
+
+def check_counters(limits: Sequence[Limit], evaluate: Any) -> None:
+    """Refuse a limit in joules of runs that nothing will tell.
+
+    Args:
+        limits: parsed.
+        evaluate: checked; what measures itself, but for the proxy, may have a meter of its own.
+
+    Raises:
+        UsageError: no counter of processors, memory or GPUs reads here.
+    """
+    limit = next((limit for limit in limits if limit.quantity == "energy" and not limit.reference), None)
+    if limit is None or (isinstance(evaluate, Evaluates) and not isinstance(evaluate, Proxy)) or counters_read():
+        return
+    raise UsageError(
+        f"{limit.rule} is in joules, but no counter reads them here (greenload doctor says why): limit cpu_s, or "
+        "energy by a multiple of a strategy"
+    )
+
+
+def counters_read() -> bool:
+    """Whether a counter reads joules of processors, memory or GPUs."""
+    meters, statuses = discover()
+    for meter in meters:
+        meter.close()
+    return any(
+        status.usable and status.provenance == "measured" and Domain.parse(status.domain).kind in DECIDING_KINDS
+        for status in statuses
+    )
+
+
 def checked_limits(limits: Any, at_least: Any, names: Sequence[str], evaluates: bool) -> tuple[Limit, ...]:
     """Limits, parsed.
 
@@ -119,9 +184,9 @@ def checked_seeds(seeds: Any, first_seed: Any) -> tuple[int, int]:
     """
     count, first = scalars.whole(seeds), scalars.whole(first_seed)
     if count is None or not FEWEST_SEEDS <= count <= 1000:
-        raise UsageError(
-            f"seeds is a whole number from {FEWEST_SEEDS} to 1,000, found {seeds!r}: fewer tell nothing apart"
-        )
+        few = count is not None and count < FEWEST_SEEDS
+        remedy = "fewer tell nothing apart" if few else "give one"
+        raise UsageError(f"seeds is a whole number from {FEWEST_SEEDS} to 1,000, found {seeds!r}: {remedy}")
     if first is None or not 0 <= first < 2**31:
         raise UsageError(f"first_seed is a whole number from 0 below 2^31, found {first_seed!r}: give one")
     return count, first

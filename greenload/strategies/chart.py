@@ -12,6 +12,7 @@ from greenload.strategies.records import Card, Compared
 
 _HEIGHT_PX = 340
 """Of the chart, as its style has it."""
+_LEAST = 1e-300  # below, powers of ten have too few digits left to make steps of
 _TAG_PX, _TAG_WIDTH = 18, 24
 """A name's height, and its width in per cent of the chart: closer ones are moved up."""
 
@@ -32,7 +33,7 @@ class Point:
     classes: str
     """``"good"`` in the Pareto set, ``"chosen"`` if recommended."""
     tied: bool
-    """Whether its score can't be told from the best, and it isn't the only such one."""
+    """Whether its score can't be told from the best, and isn't the best mean itself."""
     before: bool
     """Whether its name stands left of it."""
     lift: float
@@ -66,7 +67,7 @@ def pareto_chart(comparison: Compared) -> ParetoChart | None:
         for figures in ([card.cost for card in shown], [card.score for card in shown])
     )
     best = tied_with_best(comparison)
-    points = spread([_point(comparison, card, x, y, card.strategy in best) for card in shown])
+    points = spread([_point(comparison, card, x, y, card.strategy in best[1:]) for card in shown])
     places = {point.strategy: point for point in points}
     front = [places[name] for name in comparison.pareto if name in places]
     path = " ".join(f"{'L' if k else 'M'}{point.left:g} {100 - point.bottom:g}" for k, point in enumerate(front))
@@ -97,10 +98,12 @@ def tied_with_best(comparison: Compared) -> tuple[str, ...]:
 
 
 def close_axis(values: Sequence[float]) -> Axis:
-    """An axis that holds all values in about five steps, and zero only if they do."""
+    """An axis that holds all values in about five steps, each 1, 2 or 5 times a power of ten; zero only if they do."""
     low, high = min(values), max(values)
     span = high - low if high > low else abs(high) / 10 or 1.0
-    step = Axis.around([0.0, span], 5).step
+    rough = max(span / 5, _LEAST)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return Axis(first * step, max(last, first + 1) * step, step)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,26 +12,29 @@ from functools import partial
 from greenload.energy.attribution.precision import check_precision
 from greenload.energy.meters.base import MeterStatus
 from greenload.plans.pipeline import Pipeline
-from greenload.profiling.profile import profile
+from greenload.profiling.options import Options
+from greenload.profiling.profile import profile_pipeline
 from greenload.public import public
 from greenload.report.data import Report
 from greenload.strategies.arguments import (
+    check_counters,
     checked_confidence,
     checked_demand,
+    checked_evaluate,
     checked_limits,
     checked_seconds,
     checked_seeds,
     checked_strategies,
 )
 from greenload.strategies.augmented import augmented
-from greenload.strategies.conclusion import Asked, Progress, blank_card, card_of, conclude
+from greenload.strategies.conclusion import PROFILES_SHARE, Asked, Progress, blank_card, card_of, conclude
 from greenload.strategies.data import Comparison
-from greenload.strategies.evaluation import Evaluate, evaluated
+from greenload.strategies.evaluation import Evaluate, evaluated, labels_warning
 from greenload.strategies.race import Race, RaceEnd, run_race
 from greenload.strategies.records import Run
 from greenload.strategies.results import identity, resume
 from greenload.strategies.statistics import Looks
-from greenload.strategies.verdict import Rules
+from greenload.strategies.verdict import ENOUGH_RUNS, Rules
 
 Profiler = Callable[[str, Pipeline, Callable[[float, str], None]], Report]
 """Profiles a strategy's loader: its name, its pipeline, and what is called with the share done and what runs now."""
@@ -57,19 +61,28 @@ def compare(
 ) -> Comparison:
     """Compare strategies of augmentation: what each costs, what it scores, and which to choose.
 
-    Each strategy's loader is profiled (`profile`). Then rounds are run: in each, every strategy is trained and scored
-    once, with the round's seed for its pipeline and for the model, so that strategies differ by nothing else and are
-    compared pair by pair, seed by seed. What decides between scores that can't be told apart is what a whole training
-    costs, loader and model: joules of processors, memory and GPUs while it ran, of the whole machine as counters tell
-    them; where none reads, CPU seconds of this process.
+    Each strategy's loader is profiled, as `profile` does it but without trying changes. Then rounds are run: in each,
+    every strategy is trained and scored once, with the round's seed for its pipeline and for the model, so that
+    strategies differ by nothing else and are compared pair by pair, seed by seed. What decides between scores that
+    can't be told apart is what a whole training costs, loader and model: joules of processors, memory and GPUs while it
+    ran, of the whole machine as counters tell them; where none reads, CPU seconds of this process.
+
+    The first run of a process pays once for imports and what else is made ready. So it is run twice, and the first of
+    both doesn't count but in the time used. Where a budget has no room for that beside three runs of each, it counts,
+    and a note says so.
 
     Nothing is ranked that the intervals can't part: such strategies are tied, and it is said how many more seeds would
-    part them. All intervals of differences hold together with the ``confidence`` given, however often the race looked
-    (`greenload.strategies.statistics` has the formulas and their sources). Recommended is, of those that keep to the
-    limits and are tied with the best score, the cheapest; where costs can't be told apart either, the best mean.
+    part them. With the ``confidence`` given hold together: all intervals of differences of scores, all of costs, and
+    all verdicts on limits of runs, each of these three by itself, however often a race looked. More ``seeds`` asked
+    for after a look at the results are one more look, which isn't counted (`greenload.strategies.statistics` has the
+    formulas and their sources). Recommended is, of those that keep to the
+    limits and are tied with the best score, the cheapest; where costs can't be told apart either, the best mean, and of
+    equal means the cheaper. Nobody is recommended of whom fewer than three runs gave a score.
 
     With a ``budget`` strategies leave the race once one that costs no more surely scores more, or once they surely
-    break a limit, and the rest of the time goes to those still tied. A run is not begun that would not end in time.
+    break a limit, and the rest of the time goes to those still tied. A run is not begun that would not end in time, as
+    far as runs before it tell. Profiles take at most a third of the budget: none is begun, but the first, that would
+    pass it, and cards of strategies that weren't profiled lack the loader's figures.
 
     Args:
         strategies: pipelines over the same samples by name, at least two.
@@ -86,7 +99,9 @@ def compare(
         backend: as in `load`.
         confidence: of intervals.
         out: a file that keeps all results as they come, and that a stopped comparison goes on from without repeating a
-            run; None to keep nothing.
+            run that gave a score; failed ones are run again. An edited ``evaluate``, or one
+            that holds other data (defaults, variables of functions around it, fields), is another comparison's; what it
+            calls, and variables of its module, aren't looked at. None to keep nothing.
         progress: called with the share done and what runs now.
         precision: of the profiles, as in `profile`.
 
@@ -94,9 +109,13 @@ def compare(
         The comparison: cards, ties, the Pareto set, what each step up costs, and the recommended strategy.
 
     Raises:
-        UsageError: an argument is out of range, sources differ, or a limit names no strategy.
+        UsageError: an argument is out of range, ``evaluate`` can't be called so, sources differ, or a limit names no
+            strategy, or is in joules where no counter reads them.
         PipelineError: a strategy doesn't fit its samples, labels or backend; names it.
         ReportError: ``out`` is damaged, is of another comparison, or can't be written.
+
+    Warns:
+        UserWarning: strategies' labels differ in form, as with MixUp in one of them, and ``evaluate`` is a function.
 
     Example:
         >>> choice = compare({"plain": train, "trivial": train_trivial}, evaluate=accuracy, budget="15min")
@@ -108,6 +127,7 @@ def compare(
     budget_s, demand = checked_seconds(budget), checked_demand(demand)
     if precision is not None:
         check_precision(precision)
+    evaluate = checked_evaluate(evaluate)
     checked = checked_strategies(strategies, backend)
     rules = Rules(
         tuple(checked),
@@ -115,6 +135,9 @@ def compare(
         checked_limits(limits, at_least, tuple(checked), evaluate is not None),
         confidence,
     )
+    check_counters(rules.limits, evaluate)
+    if warning := labels_warning(checked, evaluate):
+        warnings.warn(warning, stacklevel=2)
     same = identity(checked, evaluate, backend, first)
     asked = Asked(
         strategies=checked,
@@ -140,7 +163,8 @@ def compare(
     )
 
     def profiled(name: str, pipeline: Pipeline, told: Callable[[float, str], None]) -> Report:
-        return profile(pipeline, backend, name=name, precision=precision, progress=told)
+        options = Options(backend=backend, name=name, precision=precision, progress=told, advise=False)
+        return profile_pipeline(pipeline, options)
 
     def run(name: str, pipeline: Pipeline, seed: int) -> Run:
         assert evaluate is not None
@@ -186,7 +210,12 @@ class _Session:
 
     def __init__(self, asked: Asked, before: Comparison | None) -> None:
         self.asked = asked
-        self.runs: list[Run] = list(before.runs) if before else []
+        self.runs: list[Run] = [run for run in before.runs if run.score is not None] if before else []
+        """Failed ones are run again: what failed may have been mended."""
+        self.cold = True
+        """Whether nothing was trained yet in this session."""
+        self.began_s: float | None = None
+        """When the profile began that goes on; None where none does."""
         self.meters: tuple[MeterStatus, ...] = before.meters if before else ()
         kept = {card.strategy: card for card in before.cards} if before else {}
         self.pictures = before.pictures if before else {}
@@ -211,28 +240,52 @@ class _Session:
     @property
     def used_s(self) -> float:
         """Wall seconds of all profiles and runs."""
-        return sum(card.seconds for card in self.cards.values()) + sum(run.seconds for run in self.runs)
+        return sum(card.seconds for card in self.cards.values()) + sum(run.wall_s for run in self.runs)
 
     def profile_all(self, profiled: Profiler) -> None:
         """Profile each strategy that wasn't yet, while there is budget."""
         for name, pipeline in self.asked.strategies.items():
             if self.cards[name].seconds:
                 continue
-            if self.asked.budget_s is not None and self.used_s >= self.asked.budget_s:
+            if not self._may_profile():
                 return
-            began_s = time.monotonic()
+            self.began_s = began_s = time.monotonic()
             report = profiled(name, pipeline, self._told(name))
             self.cards[name] = card_of(name, pipeline, report, time.monotonic() - began_s)
+            self.began_s = None
             self.meters = report.meters
             self.keep()
+
+    def _may_profile(self) -> bool:
+        """Whether a profile is expected to end within the profiles' part of the budget: one takes what others took."""
+        if self.asked.budget_s is None:
+            return True
+        took = [card.seconds for card in self.cards.values() if card.seconds]
+        expected = sum(took) / len(took) if took else 0.0  # nothing tells what the first one takes
+        part = PROFILES_SHARE if self.asked.evaluates else 1.0
+        fits = sum(took) + expected <= part * self.asked.budget_s
+        return fits and (not took or self.used_s + expected <= self.asked.budget_s)
 
     def run(self, run: Runner, name: str, seed: int) -> Run:
         """Train and score one strategy, and keep the run."""
         self.asked.progress(self._share(), f"{name}: training with seed {seed}")
         found = run(name, self.asked.strategies[name], seed)
+        if self.cold and found.score is not None:
+            self.cold = False
+            if self._may_repeat(found):
+                warm_up_s = found.seconds
+                self.asked.progress(self._share(), f"{name}: training with seed {seed}, now counted")
+                found = replace(run(name, self.asked.strategies[name], seed), warm_up_s=warm_up_s)
         self.runs.append(found)
         self.keep()
         return found
+
+    def _may_repeat(self, first: Run) -> bool:
+        """Whether the budget has room for the session's first run once more, beside enough runs of each strategy."""
+        if self.asked.budget_s is None:
+            return True
+        runs = max(1, ENOUGH_RUNS * len(self.cards) - len(self.runs))
+        return self.used_s + (1 + runs) * first.seconds <= self.asked.budget_s
 
     def _told(self, name: str) -> Callable[[float, str], None]:
         def tell(share: float, text: str) -> None:
@@ -243,7 +296,8 @@ class _Session:
     def _share(self, of_profile: float = 0.0) -> float:
         """The share done: of the budget, or of profiles and runs by their number."""
         if self.asked.budget_s is not None:
-            return min(0.99, self.used_s / self.asked.budget_s)
+            now_s = 0.0 if self.began_s is None else time.monotonic() - self.began_s
+            return min(0.99, (self.used_s + now_s) / self.asked.budget_s)
         profiles = sum(card.seconds > 0 for card in self.cards.values())
         total = len(self.cards) * (1 + (self.asked.seeds if self.asked.evaluates else 0))
         return min(0.99, (profiles + of_profile + len(self.runs)) / total)

@@ -19,6 +19,8 @@ from greenload.strategies.records import CPU_SECONDS, JOULES, Card, Run, StepCar
 from greenload.strategies.results import described, key_of
 from greenload.strategies.verdict import ENOUGH_RUNS, Findings, Rules
 
+PROFILES_SHARE = 1 / 3
+"""Of a budget, what profiles may take where there are runs, too."""
 Progress = Callable[[float, str], object]
 """Called with the share done and what runs now."""
 
@@ -101,6 +103,8 @@ def conclude(
     found = Findings(asked.rules, runs, cards)
     left = end.left if end is not None else {}
     recommended, reason = found.choice
+    if any(found.counts) and recommended is None and (short := _short_budget(asked, found, end)):
+        reason = f"{reason}; {short[0]}"
     if not asked.evaluates:
         recommended, reason = None, "nothing was evaluated, so nothing can be recommended: give evaluate"
     return Comparison(
@@ -130,10 +134,44 @@ def _notes(asked: Asked, found: Findings, end: RaceEnd | None) -> list[str]:
     if end is not None and end.ended in (BUDGET, HOPELESS, FAILED):
         notes.append(f"the comparison ended: {end.ended}")
     notes += _short_budget(asked, found, end)
+    unseen = [name for name, card in found.cards.items() if not card.seconds]
+    if end is not None and unseen and asked.budget_s is not None:
+        part = "a third of the budget" if asked.evaluates else "the budget"
+        notes.append(f"{', '.join(unseen)} not profiled: profiles take at most {part} of {asked.budget_s:,.0f} s")
     notes += [f"{name} left the race: {why}" for name, why in (end.left if end is not None else {}).items()]
-    notes += [f"{run.strategy} failed with seed {run.seed}: {run.failed}" for run in found.runs if run.score is None]
+    notes += failures(found.runs)
+    alike = [
+        name
+        for row, name in enumerate(found.rules.names)
+        if found.counts[row] >= ENOUGH_RUNS and len(found.scores_of(name)) == 1
+    ]
+    if alike:
+        notes.append(
+            f"{', '.join(alike)} scored the same with every seed: where evaluate doesn't use its seed, intervals of "
+            "scores tell nothing"
+        )
+    first = next((run for run in found.runs if run.score is not None), None)
+    if end is not None and first is not None and not first.warm_up_s:
+        notes.append(
+            f"{first.strategy}'s cost with seed {first.seed} has imports and the like in it, which the first run pays "
+            "once: the budget had no room to run it twice"
+        )
     if any(found.counts):
         notes.append(_cost_note(found))
+    return notes
+
+
+def failures(runs: Sequence[Run]) -> list[str]:
+    """Each way in which runs failed, once: ``"plain, mixup failed (seeds 0, 1): ValueError: … (train.py:12)"``."""
+    ways: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.score is None:
+            ways.setdefault(run.failed, []).append(run)
+    notes = []
+    for why, own in ways.items():
+        names, seeds = dict.fromkeys(run.strategy for run in own), sorted({run.seed for run in own})
+        told = f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
+        notes.append(f"{', '.join(names)} failed ({told}): {why}")
     return notes
 
 

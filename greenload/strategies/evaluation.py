@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
+import sysconfig
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +22,29 @@ from greenload.text import error_line, one_line
 
 Evaluate = Callable[[Any, int], float] | Evaluates
 """A function of a dataset and a seed that gives a score; or what builds and measures its run itself."""
+
+_OWN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+_INSTALLED = tuple(
+    os.path.join(path, "")
+    for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    if (path := sysconfig.get_path(name)) is not None
+)
+
+
+def labels_warning(strategies: Mapping[str, Pipeline], evaluate: Evaluate | None) -> str:
+    """What to say where strategies hand over labels of different forms to one function; empty where they don't.
+
+    A model's loss takes one form: a class's number, or a number for each class. What builds its own runs knows better.
+    """
+    forms: dict[str, list[str]] = {}
+    for name, pipeline in strategies.items():
+        shape = "×".join(map(str, pipeline.label.shape))
+        forms.setdefault(f"{shape} numbers" if shape else "a class's number", []).append(name)
+    if len(forms) < 2 or evaluate is None or isinstance(evaluate, Evaluates):
+        return ""
+    told = "; ".join(f"{', '.join(names)}: {form}" for form, names in forms.items())
+    said = f"labels of the strategies differ in form, and a loss takes one form ({told})"
+    return f"{said}: put gl.OneHot into those without"
 
 
 def with_seed(pipeline: Pipeline, seed: int) -> Pipeline:
@@ -50,7 +76,7 @@ def evaluated(evaluate: Evaluate, name: str, pipeline: Pipeline, seed: int, back
         except GreenloadError as error:
             failed = one_line(error)
         except Exception as error:
-            failed = error_line(error)
+            failed = f"{error_line(error)}{_place(error)}"
     seconds = time.monotonic() - began_s
     if told is None or failed:
         joules, modelled = counted(window.energy_j)
@@ -70,6 +96,19 @@ def evaluated(evaluate: Evaluate, name: str, pipeline: Pipeline, seed: int, back
         energy_j=joules,
         modelled=modelled,
     )
+
+
+def _place(error: BaseException) -> str:
+    """Where the user's own code was when it failed: ``" (train.py:12)"``; empty where none of it was there.
+
+    It is the innermost frame whose file is neither greenload's, nor an installed package's, nor Python's own.
+    """
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        if not file.startswith((_OWN, *_INSTALLED, "<frozen")):
+            place = f" ({os.path.basename(file)}:{line})"
+    return place
 
 
 def completed(told: Mapping[str, Any], window: Mapping[str, Figure], part: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.errors import UsageError
 from greenload.report.checks import Check
-from greenload.strategies.records import BROKEN, JOULES, KEPT, Card
+from greenload.strategies.records import BROKEN, BROKEN_ONCE, JOULES, KEPT, KEPT_ONCE, Card
 from greenload.strategies.statistics import Table, mean_figure
 
 OF_RUNS = ("score", "energy", "cpu_s", "seconds")
@@ -81,18 +81,20 @@ def parse_limit(rule: str, strategies: Collection[str]) -> Limit:
     if bound in strategies:
         return replace(parsed, reference=bound)
     if re.fullmatch(_NUMBER, bound):
-        return replace(parsed, factor=_finite(rule, bound))
+        return replace(parsed, factor=_factor(rule, match["quantity"], bound))
     times = _TIMES.fullmatch(bound)
     if times is not None and times["name"] in strategies:
-        return replace(parsed, factor=_finite(rule, times["factor"]), reference=times["name"])
+        return replace(parsed, factor=_factor(rule, match["quantity"], times["factor"]), reference=times["name"])
     names = ", ".join(strategies)
     raise UsageError(f"a limit's bound is a number, or a multiple of {names}, found {rule!r}: name one of them")
 
 
-def _finite(rule: str, text: str) -> float:
+def _factor(rule: str, quantity: str, text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise UsageError(f"a limit's number is one that can be kept, found {rule!r}: give a smaller one")
+    if number < 0 and quantity != "score":
+        raise UsageError(f"{quantity} is never below 0, but a limit is {rule!r}: give a positive number")
     return number
 
 
@@ -129,12 +131,13 @@ def judge(limit: Limit, strategy: str, measured: Measured, error: Callable[[int]
     if value is None or bound is None or difference.value is None or difference.low is None or difference.high is None:
         return Check(limit.rule, "missing", None, None, None, None, why)
     keeps = _KEEPS[limit.operator]
-    if difference.unresolved and difference.low == difference.high:  # a single run, which has no interval
-        ends = {True, False}
-    else:
-        ends = {keeps(difference.low, 0.0), keeps(difference.high, 0.0)}
+    once = difference.unresolved and difference.low == difference.high  # a single run, which has no interval
+    ends = {True, False} if once else {keeps(difference.low, 0.0), keeps(difference.high, 0.0)}
     outcome = "undecided" if len(ends) > 1 else "met" if ends == {True} else "exceeded"
-    detail = "" if outcome != "undecided" else KEPT if keeps(difference.value, 0.0) else BROKEN
+    detail = ""
+    if outcome == "undecided":
+        kept, broken = (KEPT_ONCE, BROKEN_ONCE) if once else (KEPT, BROKEN)
+        detail = kept if keeps(difference.value, 0.0) else broken
     return Check(limit.rule, outcome, value, bound + difference.low, bound + difference.high, bound, detail)
 
 
@@ -161,10 +164,11 @@ def _of_runs(limit: Limit, strategy: str, measured: Measured, error: Callable[[i
     ratio = value / float(other.mean()) if other.any() and limit.reference else 0.0
     half = mean_figure(own - ratio * other, error(number)).half_width or 0.0
     difference = value - bound
+    unresolved = number == 1 and limit.reference != strategy  # a figure's multiple of itself is known
     return (
         value,
         bound,
-        Figure(difference, difference - half, difference + half, "measured", unresolved=number == 1),
+        Figure(difference, difference - half, difference + half, "measured", unresolved=unresolved),
         "",
     )
 

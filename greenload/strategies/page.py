@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.report import notes
-from greenload.report.charts import STEP_COLOURS, BarChart, BarPart, axis_of, bar
+from greenload.report.charts import STEP_COLOURS, Axis, Bar, BarChart, BarPart, axis_of, bar
 from greenload.report.html import render
 from greenload.report.page import machine_rows
 from greenload.report.rows import GROUPS, band, by_group
@@ -55,6 +55,7 @@ def page_values(comparison: Compared) -> dict[str, Any]:
         "confidence": confidence(comparison),
         "strategies": [_card(comparison, card) for card in cards],
         "step_charts": list(_step_charts(cards)),
+        "below_zero": ", ".join(_below_zero(cards)),
         "heads": heads(comparison),
         "body": [{"strategy": card.strategy, "cells": list(_cells(comparison, card))} for card in cards],
         "unit": comparison.unit,
@@ -99,9 +100,16 @@ def _subject(comparison: Compared) -> str:
     runs = len(comparison.runs)
     seeds = len({run.seed for run in comparison.runs})
     if not runs:
-        return "what each pipeline costs; nothing was trained"
+        asked = _asked_of_runs(comparison)
+        return f"what each pipeline costs; {'no run has ended' if asked else 'no training was asked for'}"
     took = sum(run.seconds for run in comparison.runs) + sum(card.seconds for card in comparison.cards)
     return f"{runs} runs with {seeds} seed{'' if seeds == 1 else 's'}, {took / 60:,.1f} minutes of measuring"
+
+
+def _asked_of_runs(comparison: Compared) -> bool:
+    """Whether strategies were to be trained and scored."""
+    same = comparison.settings.get("same")
+    return isinstance(same, Mapping) and bool(same.get("evaluate"))
 
 
 def _reason(comparison: Compared) -> str:
@@ -131,7 +139,9 @@ def _card(comparison: Compared, card: Card) -> dict[str, Any]:
     chosen = card.strategy == comparison.recommended
     badges = ["recommended"] if chosen else []
     badges += ["Pareto set"] if card.strategy in comparison.pareto else []
-    badges += ["≈ best score"] if card.strategy in tied_with_best(comparison) else []
+    best = tied_with_best(comparison)
+    badges += ["best mean score"] if card.strategy in best[:1] else []
+    badges += ["≈ best score"] if card.strategy in best[1:] else []
     own = own_stages(comparison)[card.strategy]
     return {
         "strategy": card.strategy,
@@ -149,13 +159,13 @@ def _facts(comparison: Compared, card: Card) -> Iterator[tuple[str, str]]:
     if card.cost.value is not None:
         yield cost_title(comparison), amount(card.cost, resolve=False)
     if (share := _loader_share(comparison, card)) is not None:
-        yield "the loader's part, of CPU seconds", percent(share)
+        yield "loader's part of CPU", percent(share)
     if card.runs:
         yield "runs", f"{card.runs}"
     yield "images per second", amount(card.images_per_s, resolve=False)
     yield "CPU ms per image", amount(scale(card.cpu_s_per_sample, 1e3), resolve=False)
     for group, figure in by_group(card.energy_j_per_sample).items():
-        yield f"{group} mJ per image, {band([figure])}", amount(scale(figure, 1e3), resolve=False)
+        yield f"{group} mJ/image, {band([figure])}", amount(scale(figure, 1e3), resolve=False)
 
 
 def _loader_share(comparison: Compared, card: Card) -> float | None:
@@ -198,12 +208,32 @@ def _step_chart(
         ]
         for strategy, steps in costs.items()
     }
-    axis = axis_of([[part.figure for part in parts] for parts in stacks.values()], common=False)
+    axis = axis_of(
+        [[part.figure for part in parts if (part.figure.value or 0.0) >= 0] for parts in stacks.values()], common=False
+    )
     short = unit.split(" per ")[0].removeprefix("CPU ")
-    bars = tuple(bar(strategy, parts, axis, short, "sum", common=False) for strategy, parts in stacks.items())
+    bars = tuple(
+        _from_zero(bar(strategy, parts, axis, short, "sum", common=False), axis) for strategy, parts in stacks.items()
+    )
     used = dict.fromkeys((part.classes, part.name) for parts in stacks.values() for part in parts)
     bands = sorted({band([part.figure]) for parts in stacks.values() for part in parts if part.figure.systematic})
     return BarChart(name, title, unit, axis, bars, tuple(used), "; ".join(bands))
+
+
+def _below_zero(cards: Sequence[Card]) -> list[str]:
+    """Steps whose CPU seconds or joules came out below zero, each with its strategy."""
+    return [
+        f"{step.name} of {card.strategy}"
+        for card in cards
+        for step in card.steps
+        if any((figure.value or 0.0) < 0 for figure in (step.cpu_s_per_sample, *step.energy_j_per_sample.values()))
+    ]
+
+
+def _from_zero(made: Bar, axis: Axis) -> Bar:
+    """The bar without parts below zero: no step costs less than nothing, so its error alone can bring it there."""
+    zero = axis.percent(0.0)
+    return replace(made, spans=tuple(span for span in made.spans if span.left >= zero))
 
 
 def heads(comparison: Compared) -> list[str]:

@@ -100,7 +100,7 @@ def _affordable(race: Race, name: str, done: Mapping[tuple[str, int], Run]) -> b
     """Whether a run is expected to end within the budget: one takes what its strategy's took, else the longest yet."""
     if race.budget_s is None:
         return True
-    used = race.used_s + sum(one.seconds for one in done.values())
+    used = race.used_s + sum(one.wall_s for one in done.values())
     own = [one.seconds for (strategy, _), one in done.items() if strategy == name]
     expected = sum(own) / len(own) if own else max((one.seconds for one in done.values()), default=0.0)
     return used + expected <= race.budget_s

@@ -8,9 +8,13 @@ import hashlib
 import inspect
 import json
 import os
+import sys
+import sysconfig
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
+
+import numpy as np
 
 from greenload.errors import PipelineError, ReportError
 from greenload.machine import machine
@@ -67,8 +71,9 @@ def _of_pipeline(pipeline: Pipeline) -> dict[str, Any]:
 def of_evaluation(evaluate: Any) -> str:
     """What an evaluation is known by, so that an edited one is another.
 
-    What its method ``to_dict`` gives where it has one, as the proxy has; else its name and source, with its fields or
-    arguments. What it calls is not looked at.
+    What its method ``to_dict`` gives where it has one, as the proxy has; else its name and source, with plain data
+    that it holds: its fields or arguments, defaults, variables of functions around it, and fields of the object that it
+    is a method of. What it calls, and variables of its module, are not looked at.
     """
     if evaluate is None:
         return ""
@@ -76,16 +81,73 @@ def of_evaluation(evaluate: Any) -> str:
         with contextlib.suppress(PipelineError):  # a function without a name, which can't be described
             return f"{type(evaluate).__qualname__} {_digest(to_dict())}"
     if isinstance(evaluate, functools.partial):
-        return f"partial({of_evaluation(evaluate.func)}, {evaluate.args!r}, {evaluate.keywords!r})"
-    if is_dataclass(evaluate) and not isinstance(evaluate, type):
-        return f"{type(evaluate).__qualname__} {_digest([repr(evaluate), _source(type(evaluate))])}"
+        return f"partial({of_evaluation(evaluate.func)}, {_plain([evaluate.args, evaluate.keywords])})"
     if inspect.isroutine(evaluate):
         return _of_function(evaluate)
-    return f"{type(evaluate).__qualname__} {_digest(_source(type(evaluate)))}"
+    return f"{type(evaluate).__qualname__} {_digest([_fields(evaluate), _source(type(evaluate))])}"
 
 
 def _of_function(fn: Callable[..., Any]) -> str:
-    return f"{getattr(fn, '__qualname__', type(fn).__qualname__)} {_digest(_source(fn))}"
+    return f"{getattr(fn, '__qualname__', type(fn).__qualname__)} {_digest([_source(fn), _held(fn)])}"
+
+
+_DEEPEST = 6  # objects in objects, which may lead back to the first
+
+
+def _held(fn: Any, depth: int = 0) -> str:
+    """Plain data that a function holds: variables of functions around it, defaults, and fields of its object."""
+    bare = inspect.unwrap(getattr(fn, "__func__", fn))
+    cells = []
+    for cell in getattr(bare, "__closure__", None) or ():
+        with contextlib.suppress(ValueError):  # not set yet
+            cells.append(cell.cell_contents)
+    held = [cells, getattr(bare, "__defaults__", None), getattr(bare, "__kwdefaults__", None)]
+    owner = getattr(fn, "__self__", None) if inspect.ismethod(fn) else None
+    return _plain([*held, owner], depth + 1)
+
+
+def _fields(of: Any, depth: int = 0) -> str:
+    """The fields of an object that are plain data."""
+    if is_dataclass(of) and not isinstance(of, type):
+        return _plain({one.name: getattr(of, one.name, None) for one in fields(of)}, depth + 1)
+    return _plain(getattr(of, "__dict__", {}), depth + 1)
+
+
+def _plain(value: Any, depth: int = 0) -> str:
+    """Plain data as text, the same in every process; of anything else its type, and its fields as far as they are."""
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        return repr(value)
+    if isinstance(value, np.ndarray | np.generic) and not np.asarray(value).dtype.hasobject:
+        array = np.asarray(value)
+        return f"{array.dtype}{array.shape}{hashlib.sha256(array.tobytes()).hexdigest()}"
+    kind = type(value).__qualname__
+    if depth > _DEEPEST:
+        return kind
+    if isinstance(value, Mapping):
+        return f"{kind}{sorted((_plain(key, depth + 1), _plain(one, depth + 1)) for key, one in value.items())}"
+    if isinstance(value, list | tuple):
+        return f"{kind}{[_plain(one, depth + 1) for one in value]}"
+    if isinstance(value, set | frozenset):
+        return f"{kind}{sorted(_plain(one, depth + 1) for one in value)}"
+    if isinstance(value, Pipeline):
+        return f"{kind} {_digest(_of_pipeline(value))}"
+    if isinstance(value, os.PathLike):
+        return f"{kind} {os.fspath(value)!r}"
+    if inspect.isroutine(value):
+        return f"{_source(value)} {_held(value, depth)}"
+    if inspect.ismodule(value) or isinstance(value, type):
+        return f"{kind} {value.__name__}"
+    return f"{kind} {_fields(value, depth)}" if _of_user(type(value)) else kind
+
+
+def _of_user(kind: type) -> bool:
+    """Whether a type is neither of Python nor of a framework, whose objects hold counters and caches."""
+    module = sys.modules.get(kind.__module__)
+    path = getattr(module, "__file__", None) or ""
+    return kind.__module__ == "__main__" or (bool(path) and not any(one in path for one in _LIBRARIES))
+
+
+_LIBRARIES = ("site-packages", "dist-packages", sysconfig.get_paths()["stdlib"])
 
 
 def _source(of: Any) -> str:

@@ -39,7 +39,7 @@ class Rules:
     """When scores are looked at."""
     limits: tuple[Limit, ...] = ()
     confidence: float = 0.95
-    """Of the interval of one figure, and of all intervals of differences together."""
+    """Of the interval of one figure; of all differences of scores together, of all of costs, of all limits of runs."""
 
     @property
     def alpha(self) -> float:
@@ -106,6 +106,10 @@ class Findings:
         """Runs that gave a score, of each strategy."""
         return [int(number) for number in np.isfinite(self.tables["score"]).sum(axis=1)]
 
+    def scores_of(self, name: str) -> set[float]:
+        """The different scores of a strategy."""
+        return {run.score for run in self.runs if run.strategy == name and run.score is not None}
+
     @cached_property
     def mean_scores(self) -> Table:
         """As if all had run with the same seeds."""
@@ -118,10 +122,14 @@ class Findings:
 
     @cached_property
     def limits(self) -> tuple[LimitCheck, ...]:
-        """A verdict for each limit and strategy."""
+        """A verdict for each limit and strategy; those of runs hold together, as Bonferroni's inequality has it."""
+        verdicts = len(self.rules.names) * sum(limit.of_runs for limit in self.rules.limits)
         measured = Measured(self.rules.names, self.tables, self.cards, self.unit)
         return tuple(
-            LimitCheck(strategy=name, check=judge(limit, name, measured, self.rules.looks.error))
+            LimitCheck(
+                strategy=name,
+                check=judge(limit, name, measured, lambda seeds: self.rules.looks.error(seeds) / verdicts),
+            )
             for limit in self.rules.limits
             for name in self.rules.names
             if limit.of_runs or name in self.cards
@@ -217,7 +225,7 @@ class Findings:
 
     @cached_property
     def choice(self) -> tuple[str | None, str]:
-        """Whom to choose, and why; None where nobody keeps to the limits or has a score."""
+        """Whom to choose, and why; None where nobody keeps to the limits or has enough runs that gave a score."""
         return _choice(self)
 
 
@@ -245,12 +253,22 @@ def _choice(found: Findings) -> tuple[str | None, str]:
     eligible = [row for row in scored if all(limit.kept for limit in found.of_limits(names[row]))]
     if not eligible:
         return None, _unreachable(found, scored)
-    best = max(eligible, key=lambda row: float(found.mean_scores[row]))
+    best = _best_mean(found, eligible)
     tied = [row for row in eligible if row == best or not found.parted(row, best)]
     cheapest = min(tied, key=lambda row: float(found.mean_costs[row]))
     alike = [row for row in tied if row == cheapest or not found.costs.above[row, cheapest]]
-    chosen = max(alike, key=lambda row: float(found.mean_scores[row]))
+    chosen = _best_mean(found, alike)
+    if found.counts[chosen] < ENOUGH_RUNS:
+        few = f"{found.counts[chosen]} run{'s' if found.counts[chosen] > 1 else ''}"
+        return None, f"{names[chosen]} leads, but with {few} that gave a score, and {ENOUGH_RUNS} are needed"
     return names[chosen], _reason(found, chosen, tied, alike)
+
+
+def _best_mean(found: Findings, rows: Sequence[int]) -> int:
+    """The best mean score; of equal ones, but for the rounding of floats, the cheapest."""
+    best = max(float(found.mean_scores[row]) for row in rows)
+    equal = [row for row in rows if math.isclose(float(found.mean_scores[row]), best, rel_tol=1e-9, abs_tol=1e-12)]
+    return min(equal, key=lambda row: float(found.mean_costs[row]))
 
 
 def _reason(found: Findings, chosen: int, tied: Sequence[int], alike: Sequence[int]) -> str:
@@ -275,8 +293,6 @@ def _reason(found: Findings, chosen: int, tied: Sequence[int], alike: Sequence[i
     unsure = [limit.check.rule for limit in found.of_limits(names[chosen]) if limit.check.outcome == "undecided"]
     if unsure:
         said += f"; its mean keeps to {', '.join(unsure)}, but the interval holds the limit"
-    if found.counts[chosen] < ENOUGH_RUNS:
-        said += f"; of {found.counts[chosen]} run{'s' if found.counts[chosen] > 1 else ''} only, not {ENOUGH_RUNS}"
     return said
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,9 @@ import pytest
 from known_comparisons import comparison, dearer, unscored
 
 from greenload import cli
+from greenload.report.checks import Check
 from greenload.strategies.data import Comparison
+from greenload.strategies.records import LimitCheck
 
 SCRIPT = """
 import sys
@@ -100,6 +105,19 @@ def test_options_reach_the_library(script: str, asked: list[Any], capsys: pytest
     ).read_text()
 
 
+def test_progress_fits_80_columns(script: str, asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    @contextmanager
+    def progress(text: str) -> Iterator[Any]:
+        yield lambda share, now: shown.append(now)
+
+    monkeypatch.setattr("greenload.cli.compare.progress", progress)
+    assert cli.main(["compare", f"{script}:plain", f"{script}:flip"]) == 0
+    asked[0][1]["progress"](0.5, "randaugment: profiling, RandomResizedCrop with its input alone")
+    assert shown == ["randaugment: profiling, RandomResizedCr…"]
+
+
 def test_a_proxy_takes_its_settings(script: str, asked: list[Any]) -> None:
     pipelines = ["compare", f"{script}:plain", f"{script}:flip"]
     assert cli.main([*pipelines, "--proxy"]) == 0
@@ -131,12 +149,64 @@ def test_a_budget_that_is_exceeded_is_status_one(
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
+        (["--proxy"], 1, "no recommendation: no run gave a score"),
+        (["--evaluate", "S:failing", "--at-least", "0.9"], 1, "no recommendation: no run gave a score"),
+        (["--limit", "images_per_s>=9000"], 1, "no strategy keeps to images_per_s>=9000"),
+        (["--limit", "images_per_s>=1000"], 0, ""),
+        ([], 0, ""),
+    ],
+)
+def test_where_nothing_can_be_taken_the_status_is_one(
+    arguments: list[str],
+    status: int,
+    says: str,
+    script: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    outcome = "exceeded" if "9000" in " ".join(arguments) else "met"
+    rules = arguments[1:2] if "--limit" in arguments else []
+    limits = tuple(
+        LimitCheck(strategy=card.strategy, check=Check(rule, outcome, 2000.0, 1990.0, 2010.0, 9000.0, ""))
+        for rule in rules
+        for card in unscored().cards
+    )
+    nothing = replace(unscored(), reason="no run gave a score", limits=limits)
+    monkeypatch.setattr("greenload.strategies.compare.compare", lambda *_, **__: nothing)
+    given = [argument.replace("S:", f"{script}:") for argument in arguments]
+    assert cli.main(["compare", f"{script}:plain", f"{script}:flip", *given]) == status
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert says in error and ("greenload: error" in error) == bool(status)
+
+
+def test_ctrl_c_says_what_is_kept(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: Any, **__: Any) -> Comparison:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("greenload.strategies.compare.compare", stopped)
+    arguments = ["compare", f"{script}:plain", f"{script}:flip"]
+    for more, says in (
+        (["--json", "out.json"], "interrupted: what was measured is kept in out.json: the same command goes on from"),
+        ([], "interrupted: nothing was kept: with --json FILE"),
+    ):
+        assert cli.main([*arguments, *more]) == 130
+        assert says in capsys.readouterr().err.splitlines()[-1]
+    monkeypatch.setattr("greenload.cli.commands.run_command", stopped)
+    assert cli.main(["doctor"]) == 130
+    assert capsys.readouterr().err == "greenload: error: interrupted\n", "of another command"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
         ([], 2, "[NAME=]PIPELINE"),
         (["S:plain"], 2, "two strategies or more, found 1"),
         (["S:plain", "S:plain"], 2, "found 'strategies.py:plain' twice: name one as OTHER=PIPELINE"),
         (["a=S:plain", "a=S:flip"], 2, "strategies have a name each, found 'a' twice"),
         (["plain=S:flip", "S:plain"], 2, "found 'plain' twice"),
-        (["S:plain", "S:gone"], 2, "has no pipeline 'gone'"),
+        (["S:plain", "S:gone"], 2, "has no pipeline 'gone'; it has made, plain, flip, other, folder"),
         (["S:plain", "S:number"], 2, "must be a greenload.Pipeline"),
         (["S:plain", "gone.py:plain"], 2, "gone.py"),
         (["S:plain", "S:other"], 2, "the source of other isn't that of plain"),
@@ -174,6 +244,7 @@ def test_what_is_wrong_is_one_line_before_anything_is_measured(
     assert cli.main(["compare", *(argument.replace("S:", f"{script}:") for argument in arguments)]) == status
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("imported")]
     assert len(lines) == 1 and lines[0].startswith("greenload: error: ") and says in lines[0], lines
+    assert "pipeline 'gone'" not in lines[0] or "accuracy" not in lines[0], "no pipeline, but a function that scores"
     assert Path("known.json").read_bytes() == before
 
 

@@ -6,6 +6,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from report_fixtures import build
 
 import greenload as gl
 from greenload.energy.figures import Figure
+from greenload.energy.meters.base import MeterStatus
 from greenload.errors import GreenloadError, PipelineError, ReportError, UsageError
+from greenload.strategies import arguments
 from greenload.strategies import compare as module
-from greenload.strategies.arguments import checked_seconds
-from greenload.strategies.conclusion import Asked, card_of
+from greenload.strategies.arguments import check_counters, checked_limits, checked_seconds, counters_read
+from greenload.strategies.conclusion import Asked, card_of, failures
 from greenload.strategies.data import Comparison
-from greenload.strategies.evaluation import completed, counted, evaluated
+from greenload.strategies.evaluation import completed, counted, evaluated, labels_warning
 from greenload.strategies.records import Run
 from greenload.strategies.results import identity, of_evaluation
 from greenload.strategies.statistics import Looks
@@ -36,6 +39,11 @@ def never(dataset: Any, seed: int) -> float:
     raise AssertionError("nothing may run before the arguments are known to be right")
 
 
+class Short:
+    def run(self, pipeline: Any, seed: int) -> float:
+        raise AssertionError("nothing may run before the arguments are known to be right")
+
+
 BAD: dict[str, tuple[Callable[[], Any], type[GreenloadError], str]] = {
     "one strategy": (lambda: gl.compare({"plain": PLAIN}, never), UsageError, "two strategies or more, found 1"),
     "a list": (lambda: gl.compare([PLAIN, FLIPPED], never), UsageError, "pipelines by name"),  # type: ignore[arg-type]
@@ -47,12 +55,27 @@ BAD: dict[str, tuple[Callable[[], Any], type[GreenloadError], str]] = {
         "the source of b isn't that of a",
     ),
     "two seeds": (lambda: gl.compare(TWO, never, seeds=2), UsageError, "from 3 to 1,000, found 2"),
+    "a fraction": (lambda: gl.compare(TWO, never, seeds=3.0), UsageError, "found 3.0: give one"),  # type: ignore[arg-type]
     "a seed": (lambda: gl.compare(TWO, never, first_seed=-1), UsageError, "first_seed"),
     "a budget": (lambda: gl.compare(TWO, never, budget="soon"), UsageError, "15min or 900 seconds, found 'soon'"),
     "no budget": (lambda: gl.compare(TWO, never, budget=0), UsageError, "found 0"),
     "confidence": (lambda: gl.compare(TWO, never, confidence=95), UsageError, "confidence"),
     "demand": (lambda: gl.compare(TWO, never, demand=-1.0), UsageError, "demand"),
     "precision": (lambda: gl.compare(TWO, never, precision=7.0), UsageError, "precision"),
+    "a number to evaluate": (lambda: gl.compare(TWO, 3), UsageError, "evaluate is a function of a dataset and a seed"),  # type: ignore[arg-type]
+    "one argument": (lambda: gl.compare(TWO, lambda data: 0.5), UsageError, "it takes (data): too many positional"),  # type: ignore[arg-type, misc]
+    "a class to evaluate": (lambda: gl.compare(TWO, gl.Proxy), UsageError, "found the class Proxy"),  # type: ignore[arg-type]
+    "three arguments": (
+        lambda: gl.compare(TWO, lambda data, seed, rate: 0.5),  # type: ignore[arg-type, misc]
+        UsageError,
+        "missing a required argument: 'rate'",
+    ),
+    "a run of two arguments": (
+        lambda: gl.compare(TWO, Short()),
+        UsageError,
+        "evaluate.run(pipeline, seed, backend) is",
+    ),  # type: ignore[arg-type]
+    "a negative factor": (lambda: gl.compare(TWO, never, limits="energy<=-2*plain"), UsageError, "never below 0"),
     "a strategy in a limit": (
         lambda: gl.compare(TWO, never, limits="energy<=2*plane"),
         UsageError,
@@ -84,8 +107,41 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_runs(what: str) -> No
     assert "\n" not in str(raised.value) and str(raised.value).isprintable()
 
 
+@pytest.mark.parametrize("usable", [True, False])
+def test_a_limit_in_joules_needs_a_counter(monkeypatch: pytest.MonkeyPatch, usable: bool) -> None:
+    statuses = [
+        MeterStatus("cpu", "modelled", True, "no counter", "", "model"),
+        MeterStatus("storage:all", "measured", True, "", "", "nvme"),
+        MeterStatus("gpu:0", "measured", usable, "", "", "nvml"),
+    ]
+    monkeypatch.setattr(arguments, "discover", lambda: ([], statuses))
+    absolute, relative = (checked_limits(rule, None, ("plain",), True) for rule in ("energy<=5", "energy<=2*plain"))
+    for evaluate in (never, gl.Proxy()):
+        check_counters(relative, evaluate)
+        if usable:
+            check_counters(absolute, evaluate)
+        else:
+            with pytest.raises(UsageError, match="energy<=5 is in joules, but no counter reads them here"):
+                check_counters(absolute, evaluate)
+    check_counters(absolute, Sums(0.5, {}))  # it may have a meter of its own
+    monkeypatch.undo()
+    if not counters_read():
+        with pytest.raises(UsageError, match="in joules"):
+            gl.compare(TWO, never, limits="energy<=5")
+
+
 @pytest.mark.parametrize(
-    ("given", "seconds"), [("15min", 900), ("1h 30min", 5400), ("90 s", 90), ("2.5h", 9000), (7, 7), ("45", 45)]
+    ("given", "seconds"),
+    [
+        ("15min", 900),
+        ("1h 30min", 5400),
+        ("90 s", 90),
+        ("15m", 900),
+        ("1h 5m", 3900),
+        ("2.5h", 9000),
+        (7, 7),
+        ("45", 45),
+    ],
 )
 def test_times(given: str | float, seconds: float) -> None:
     assert checked_seconds(given) == seconds
@@ -101,6 +157,7 @@ class Bench:
     """What profiles and runs, without a framework; it counts what it did, and may be stopped."""
 
     def __init__(self, stop_after: int | None = None) -> None:
+        self.warm = False
         self.profiles: list[str] = []
         self.ran: list[tuple[str, int]] = []
         self.stop_after = stop_after
@@ -113,9 +170,11 @@ class Bench:
     def run(self, name: str, pipeline: gl.Pipeline, seed: int) -> Run:
         if self.stop_after is not None and len(self.ran) >= self.stop_after:
             raise KeyboardInterrupt
-        self.ran.append((name, seed))
+        cold, self.warm = not self.warm, True
+        if not cold:  # the first run of a session isn't counted
+            self.ran.append((name, seed))
         noise = np.random.default_rng((len(name), seed)).normal(0, 0.01)
-        return Run(strategy=name, seed=seed, score=SCORES[name] + noise, seconds=2.0, cpu_s=3.0 + noise)
+        return Run(strategy=name, seed=seed, score=SCORES[name] + noise, seconds=2.0, cpu_s=3.0 + noise + 40 * cold)
 
 
 def asked(
@@ -144,6 +203,8 @@ def facts(choice: Comparison) -> Any:
     del data["created"]
     for card in data["cards"]:
         del card["seconds"]
+    for run in data["runs"]:
+        run.pop("warm_up_s", None)  # each session has its own
     return data
 
 
@@ -174,11 +235,91 @@ def test_more_budget_goes_on_where_less_ended(tmp_path: Path) -> None:
     assert len(short.runs) == 4 and short.finished
     note = next(note for note in short.notes if "too small" in note)
     assert note.startswith("the budget of 9 s was too small for 3 runs of plain, flipped: give about 12 s")
-    assert "of 2 runs only, not 3" in short.reason
+    assert short.recommended is None and short.reason.startswith("flipped leads, but with 2 runs that gave a score")
+    assert "give about 12 s" in short.reason and "best" not in short.reason
     bench = Bench()
     longer = module.carry_out(asked(out, budget_s=100.0), *both(bench))
     assert longer.runs[:4] == short.runs and len(bench.ran) == len(longer.runs) - 4 >= 2
     assert longer.recommended == "flipped" and not any("too small" in note for note in longer.notes)
+
+
+def test_the_first_run_of_a_session_pays_for_nobody(tmp_path: Path) -> None:
+    out, stopped, bench = tmp_path / "out.json", Bench(2), Bench()
+    with pytest.raises(KeyboardInterrupt):
+        module.carry_out(asked(out), *both(stopped))
+    choice = module.carry_out(asked(out), *both(bench))
+    assert len(choice.runs) == 6 and all(run.cpu_s < 4 for run in choice.runs)
+    assert [run.warm_up_s for run in choice.runs] == [2.0, 0, 2.0, 0, 0, 0]  # one for each session
+    assert sum(run.wall_s for run in choice.runs) == 16 and not any("imports" in note for note in choice.notes)
+
+
+@pytest.mark.parametrize(("budget_s", "warm"), [(14.5, True), (13.9, False)])
+def test_a_budget_without_room_for_it_counts_the_first_run(budget_s: float, warm: bool) -> None:
+    choice = module.carry_out(asked(None, budget_s=budget_s), *both(Bench()))
+    assert len(choice.runs) == 6  # three of each
+    assert (choice.runs[0].warm_up_s == 2.0) == warm == (choice.runs[0].cpu_s < 4)
+    assert sum(run.wall_s for run in choice.runs) <= budget_s
+    notes = [note for note in choice.notes if "imports" in note]
+    assert len(notes) == (not warm) and all(note.startswith("plain's cost with seed 0") for note in notes)
+
+
+def test_a_score_that_ignores_the_seed_is_said() -> None:
+    class Same(Bench):
+        def run(self, name: str, pipeline: gl.Pipeline, seed: int) -> Run:
+            found = super().run(name, pipeline, seed)
+            return replace(found, score=0.8) if name == "plain" else found
+
+    for bench, said in ((Same(), True), (Bench(), False)):
+        notes = [note for note in module.carry_out(asked(None), *both(bench)).notes if "every seed" in note]
+        assert len(notes) == said and all(note.startswith("plain scored the same with every seed") for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "evaluates", "count"),
+    [(None, True, 3), (60.0, True, 3), (59.0, True, 2), (9.0, True, 1), (59.0, False, 3)],
+)
+def test_profiles_take_a_third_of_the_budget(
+    monkeypatch: pytest.MonkeyPatch, budget_s: float | None, evaluates: bool, count: int
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setitem(SCORES, "third", 0.7)
+    three, bench = TWO | {"third": FLIPPED}, Bench()
+
+    def profiled(*given: Any) -> gl.Report:
+        now[0] += 20 / 3
+        return bench.profiled(*given)
+
+    choice = module.carry_out(asked(None, three, budget_s, evaluates=evaluates), profiled, bench.run)
+    assert bench.profiles == list(three)[:count]
+    notes = [note for note in choice.notes if "not profiled" in note]
+    assert len(notes) == (count < 3) and all(name in notes[0] for name in list(three)[count:])
+
+
+def test_changes_are_not_tried_where_cards_do_not_show_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for: list[Any] = []
+
+    def profiled(pipeline: Any, options: Any) -> gl.Report:
+        asked_for.append(options)
+        return build(counter=False)
+
+    monkeypatch.setattr(module, "profile_pipeline", profiled)
+    gl.compare(TWO, backend="tf", precision=0.1)
+    assert [(one.advise, one.precision, one.name) for one in asked_for] == [(False, 0.1, name) for name in TWO]
+
+
+def test_failed_runs_are_run_again_when_a_comparison_goes_on(tmp_path: Path) -> None:
+    class Fails(Bench):
+        def run(self, name: str, pipeline: gl.Pipeline, seed: int) -> Run:
+            found = super().run(name, pipeline, seed)
+            return replace(found, score=None, failed="ValueError: no") if name == "flipped" else found
+
+    out, mended = tmp_path / "out.json", Bench()
+    failed = module.carry_out(asked(out), *both(Fails()))
+    assert failed.card("flipped").left and failed.card("flipped").failed == 2 and failed.recommended == "plain"
+    again = module.carry_out(asked(out), *both(mended))
+    assert {seed for name, seed in mended.ran if name == "flipped"} == {0, 1, 2} and len(again.runs) == 6
+    assert again.recommended == "flipped" and not again.card("flipped").left and again.card("flipped").failed == 0
 
 
 def test_a_budget_too_small_for_anything() -> None:
@@ -237,6 +378,22 @@ def test_progress_grows_to_its_end(tmp_path: Path) -> None:
         shares = [share for share, _ in told]
         assert shares == sorted(shares) and shares[-1] == 1.0 and max(shares[:-1]) < 1.0
         assert any(text == "plain: training with seed 1" for _, text in told)
+
+
+def test_progress_of_a_budget_grows_while_a_profile_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[float] = []
+    now = iter(range(1000))
+    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(now)))
+
+    class Telling(Bench):
+        def profiled(self, name: str, pipeline: gl.Pipeline, tell: Callable[[float, str], None]) -> gl.Report:
+            for _ in range(3):
+                tell(0.5, "the same")
+            return super().profiled(name, pipeline, tell)
+
+    progress = lambda share, text: told.append(share)  # noqa: E731
+    module.carry_out(asked(None, budget_s=100.0, progress=progress), *both(Telling()))
+    assert told == sorted(told) and told[:3] == [0.01, 0.02, 0.03]
 
 
 # What evaluates
@@ -300,10 +457,47 @@ def test_what_raises_is_a_failed_run_and_interrupts_pass() -> None:
             raise self.error
 
     run = one_run(Raises(ValueError("shapes\ndiffer")))
-    assert run.score is None and run.failed == "ValueError: shapes differ"
+    line = Raises.run.__code__.co_firstlineno + 1
+    assert run.score is None and run.failed == f"ValueError: shapes differ (test_compare.py:{line})"
     assert one_run(Raises(UsageError("no such layer"))).failed == "no such layer"
     with pytest.raises(KeyboardInterrupt):
         one_run(Raises(KeyboardInterrupt()))
+
+
+def test_a_failure_is_placed_in_the_users_own_code() -> None:
+    class Nested:
+        def run(self, pipeline: gl.Pipeline, seed: int, backend: Any) -> Sums:
+            json.loads("{")  # fails in a library
+            return Sums(1, {})
+
+    line = Nested.run.__code__.co_firstlineno + 1
+    assert one_run(Nested()).failed.endswith(f" (test_compare.py:{line})")
+
+
+def test_notes_say_each_failure_once() -> None:
+    def failed(name: str, seed: int, why: str) -> Run:
+        return Run(strategy=name, seed=seed, score=None, failed=why, seconds=1.0, cpu_s=1.0)
+
+    runs = [failed(name, seed, "no model") for seed in range(3) for name in TWO] + [failed("plain", 3, "nan")]
+    notes = failures(runs)
+    assert notes == ["plain, flipped failed (seeds 0, 1, 2): no model", "plain failed (seed 3): nan"]
+
+
+def test_labels_of_two_forms_are_said_before_anything_runs() -> None:
+    mixed = gl.Pipeline(SOURCE, gl.Shuffle(), gl.Batch(16), gl.MixUp(0.2, num_classes=4))
+    said = labels_warning({**TWO, "mixup": mixed}, never)
+    assert "plain, flipped: a class's number; mixup: 4 numbers" in said and "gl.OneHot" in said
+    assert labels_warning(TWO, never) == "" == labels_warning({**TWO, "mixup": mixed}, None)
+    assert labels_warning({"plain": PLAIN, "mixup": mixed}, Sums(1, {})) == "", "it trains by itself"
+    one_hot = gl.Pipeline(SOURCE, gl.OneHot(4), gl.Batch(16))
+    assert labels_warning({"plain": one_hot, "mixup": mixed}, never) == ""
+
+
+def test_compare_warns_of_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = gl.Pipeline(SOURCE, gl.Shuffle(), gl.Batch(16), gl.MixUp(0.2, num_classes=4))
+    monkeypatch.setattr(module, "carry_out", lambda *_: None)
+    with pytest.warns(UserWarning, match="differ in form"):
+        gl.compare({"plain": PLAIN, "mixup": mixed}, never)
 
 
 def test_an_edited_evaluation_is_another() -> None:
@@ -322,6 +516,66 @@ def test_an_edited_evaluation_is_another() -> None:
         typed[name] = typed["fn"]
     assert of_evaluation(typed["a"]) != of_evaluation(typed["b"])
     assert "0x" not in of_evaluation(Sums(1, {}))
+
+
+class Rated:
+    """An evaluation with fields, by a method or as it is."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate, self.lock = rate, object()
+
+    def __call__(self, dataset: Any, seed: int) -> float:
+        return self.rate
+
+    def score(self, dataset: Any, seed: int) -> float:
+        return self.rate
+
+
+def closed(rate: Any) -> Callable[[Any, int], float]:
+    def evaluate(dataset: Any, seed: int) -> float:
+        return float(rate if not callable(rate) else rate(dataset, seed))
+
+    return evaluate
+
+
+def defaulted(rate: float) -> Callable[[Any, int], float]:
+    def evaluate(dataset: Any, seed: int, by: float = rate) -> float:
+        return by
+
+    return evaluate
+
+
+def keyworded(rate: float) -> Callable[[Any, int], float]:
+    def evaluate(dataset: Any, seed: int, *, by: float = rate) -> float:
+        return by
+
+    return evaluate
+
+
+HOLDING: dict[str, Callable[[float], Any]] = {
+    "a closure": closed,
+    "a closure of a closure": lambda rate: closed(closed(rate)),
+    "a closure's array": lambda rate: closed(np.full(2, rate)),
+    "a closure's object": lambda rate: closed(Rated(rate)),
+    "defaults": defaulted,
+    "keywords' defaults": keyworded,
+    "a method": lambda rate: Rated(rate).score,
+    "an object": Rated,
+    "a partial of a closure": lambda rate: functools.partial(closed(1.0), by={"rate": [rate]}),
+}
+
+
+@pytest.mark.parametrize("kind", HOLDING)
+def test_an_evaluation_that_holds_other_data_is_another(kind: str) -> None:
+    make = HOLDING[kind]
+    assert of_evaluation(make(0.5)) == of_evaluation(make(0.5)) != of_evaluation(make(0.6))
+    assert "0x" not in of_evaluation(make(0.5))
+
+
+def test_an_evaluation_that_leads_back_to_itself_has_an_end() -> None:
+    round_trip = Rated(0.5)
+    round_trip.lock = [round_trip, round_trip]
+    assert of_evaluation(round_trip) != of_evaluation(Rated(0.5))
 
 
 # With TensorFlow

@@ -138,7 +138,7 @@ def test_the_table_says_what_must_be_known() -> None:
     for card_ in choice.cards:
         assert card_.strategy in text
     assert "training\n" not in text and "\n" in text and " J  " in text and "starves" in text
-    assert "strategy 1 failed with seed 1: ValueError: no" in text
+    assert "strategy 1 failed (seed 1): ValueError: no" in text
     assert "costs are joules of the whole machine while a run trained" in text and "cpu modelled" in text
     assert "more seed" in text and "1 failed" in text
     for tie in choice.ties:

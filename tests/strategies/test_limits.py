@@ -12,7 +12,7 @@ from greenload.energy.figures import Figure
 from greenload.errors import UsageError
 from greenload.report.checks import Check
 from greenload.strategies.limits import Measured, judge, parse_limit
-from greenload.strategies.records import CPU_SECONDS, JOULES, KEPT, Card
+from greenload.strategies.records import BROKEN, BROKEN_ONCE, CPU_SECONDS, JOULES, KEPT_ONCE, Card, LimitCheck
 
 NAMES = ("plain", "rand augment", "2x")
 
@@ -24,6 +24,8 @@ NAMES = ("plain", "rand augment", "2x")
         (" score >= .92 ", "score", ">=", 0.92, ""),
         ("images_per_s>2e3", "images_per_s", ">", 2000.0, ""),
         ("cpu_s < rand augment", "cpu_s", "<", 1.0, "rand augment"),
+        ("score>=-.5", "score", ">=", -0.5, ""),
+        ("score>=-2*plain", "score", ">=", -2.0, "plain"),
         ("seconds<=2×2x", "seconds", "<=", 2.0, "2x"),
         ("energy<=2x", "energy", "<=", 1.0, "2x"),
     ],
@@ -43,6 +45,8 @@ def test_a_limit(rule: str, quantity: str, operator: str, factor: float, referen
         ("energy<=plane", "a multiple of plain"),
         ("energy<=1e999", "one that can be kept"),
         ("energy<=1e999*plain", "one that can be kept"),
+        ("energy<=-1.2*plain", "energy is never below 0"),
+        ("images_per_s>=-5", "images_per_s is never below 0"),
         ("energy==3", "a limit is"),
         (3, "a limit is"),
     ],
@@ -94,8 +98,16 @@ def test_costs_are_held_against_the_other_strategys_seed_by_seed() -> None:
 
 def test_a_single_run_decides_nothing() -> None:
     check = verdict("energy<=400", "plain", measured([[300.0], [np.nan]]))
-    assert check.outcome == "undecided" and check.detail == KEPT
+    assert check.outcome == "undecided" and check.detail == KEPT_ONCE
     assert verdict("energy<=400", "rand augment", measured([[300.0], [np.nan]])).outcome == "missing"
+    assert verdict("energy<=200", "plain", measured([[300.0], [np.nan]])).detail == BROKEN_ONCE
+    both = measured([[300.0], [310.0]])
+    assert verdict("energy<=1.2*plain", "rand augment", both).outcome == "undecided"
+    assert verdict("energy<=1.2*plain", "plain", both).outcome == "met", "known of itself"
+    assert verdict("energy<=0.9*plain", "plain", both).outcome == "exceeded"
+    several = verdict("energy<=400", "plain", measured([[300.0, 600.0], [1.0, 1.0]]))
+    assert several.detail == BROKEN
+    assert all(LimitCheck(strategy="plain", check=one).kept == kept for one, kept in ((check, True), (several, False)))
 
 
 def test_joules_that_no_counter_reads_are_missing() -> None:

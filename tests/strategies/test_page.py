@@ -10,7 +10,7 @@ from typing import Any
 import browser as driver
 import pytest
 from browser import BEYOND, CONTRAST, SPILT
-from known_comparisons import card, comparison, dearer, unscored
+from known_comparisons import card, comparison, dearer, figure, unscored
 
 import greenload as gl
 from greenload.report.checks import Check
@@ -49,7 +49,7 @@ def test_it_says_what_was_found() -> None:
         "about 27 more seeds of both would part them",
         "exceeded: energy&lt;=1.2*plain, found 1500 (1490 to 1510)",
         "1 run failed",
-        "<dt>the loader&#39;s part, of CPU seconds</dt><dd>25 %</dd>",
+        "<dt>loader&#39;s part of CPU</dt><dd>25 %</dd>",
         "slower than the model asks for",
         "MixUp(alpha=0.2, num_classes=10)",
         "no stage that the others lack",
@@ -74,6 +74,31 @@ def test_costs_alone_make_a_page() -> None:
     assert values["reason"] == "No recommendation: no strategy was scored"
     page = unscored().html()
     assert "Score against cost" not in page and "What loading costs, by step" in page
+
+
+def test_without_a_recommendation_no_row_is_empty_and_runs_that_were_asked_for_are_named() -> None:
+    assert '<div class="cards">' not in unscored().html() and '<div class="cards">' in comparison().html()
+    asked = unscored()
+    assert page_values(asked)["subject"].endswith("no run has ended")
+    assert page_values(replace(asked, settings={"same": {"evaluate": ""}}))["subject"].endswith("was asked for")
+
+
+def test_what_is_below_zero_has_no_bar_and_is_named() -> None:
+    first, second = card("plain").steps
+    odd = replace(second, name="Batch", cpu_s_per_sample=figure(-0.03e-3, 0.05e-3))
+    made = comparison(cards=(card("plain", steps=(first, odd)), *comparison().cards[1:]))
+    chart = page_values(made)["step_charts"][0]
+    zero = chart.axis.percent(0.0)
+    assert zero == 0 and len(chart.bars[0].spans) == 1 and all(s.left >= zero for s in chart.bars[0].spans)
+    assert page_values(made)["below_zero"] == "Batch of plain" and "Batch of plain." in made.html()
+    assert page_values(comparison())["below_zero"] == ""
+
+
+def test_the_best_itself_is_not_called_tied_with_the_best() -> None:
+    badges = {each["strategy"]: each["badges"] for each in page_values(comparison())["strategies"]}
+    assert badges["randaugment"] == ["best mean score"] and badges["trivial"][-1] == "≈ best score"
+    page = comparison().html()
+    assert "though their intervals here overlap" in page and "Dotted: modelled" in page
 
 
 def test_the_table_sorts_by_numbers_that_it_shows() -> None:
@@ -183,13 +208,13 @@ def test_points_stand_by_score_and_cost_and_answer_the_pointer_and_the_keys(
         "Object.fromEntries([...document.querySelectorAll('.point')].map((one) =>"
         " [one.textContent.trim(), one.querySelector('.dot').getBoundingClientRect().toJSON()]))"
     )
-    assert list(boxes) == ["plain", "trivial ≈", "randaugment ≈", "mixup"]
-    lefts = [boxes[name]["left"] for name in ("plain", "trivial ≈", "mixup", "randaugment ≈")]
-    tops = [boxes[name]["top"] for name in ("randaugment ≈", "trivial ≈", "mixup", "plain")]
+    assert list(boxes) == ["plain", "trivial ≈", "randaugment", "mixup"]
+    lefts = [boxes[name]["left"] for name in ("plain", "trivial ≈", "mixup", "randaugment")]
+    tops = [boxes[name]["top"] for name in ("randaugment", "trivial ≈", "mixup", "plain")]
     assert lefts == sorted(lefts) and tops == sorted(tops)
     # The error bar of a cost is as wide as its interval: 40 J where plain and randaugment are 500 apart.
     bar = shown.run("document.querySelector('.error.across').getBoundingClientRect().width")
-    span = boxes["randaugment ≈"]["left"] - boxes["plain"]["left"]
+    span = boxes["randaugment"]["left"] - boxes["plain"]["left"]
     assert bar / span == pytest.approx(40 / 500, rel=0.1)
     # The front joins plain and trivial.
     front = shown.run("document.querySelector('.scatter path').getBoundingClientRect().toJSON()")

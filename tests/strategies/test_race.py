@@ -195,6 +195,49 @@ def test_who_costs_least_is_said_only_where_the_costs_part_it() -> None:
     assert "b has the best mean" in why and "as cheap within the intervals: a;" in why and why.endswith("dearer: dear")
 
 
+def test_of_equal_means_the_cheaper() -> None:
+    """Costs that can't be told apart, scores that sum up to the same but for the rounding of floats."""
+    scores = {"dear": (0.1, 0.2, 0.3), "cheap": (0.3, 0.2, 0.1)}
+    costs = {"dear": (10.0, 12.0, 14.0), "cheap": (12.0, 10.0, 13.0)}
+    runs = [
+        Run(strategy=name, seed=seed, score=scores[name][seed], seconds=1.0, cpu_s=costs[name][seed])
+        for name in scores
+        for seed in range(3)
+    ]
+    assert Findings(race(tuple(scores), None).rules, runs, {}).choice[0] == "cheap"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_nobody_is_recommended_of_fewer_than_three_runs(count: int) -> None:
+    means = {"a": 0.5, "b": 0.9}
+    asked = race(tuple(means), None)
+    runs = [noisy(means, spread=0.001)(name, seed) for seed in range(count) for name in means]
+    name, why = Findings(asked.rules, runs, {}).choice
+    assert name is None and f"b leads, but with {count} run" in why and "best" not in why
+    runs += [noisy(means, spread=0.001)("b", seed) for seed in range(count, 3)]
+    assert Findings(asked.rules, runs, {}).choice[0] == "b"
+
+
+def test_verdicts_on_limits_share_the_error() -> None:
+    """An interval that is clear of its limit alone, but not among as many as there are."""
+    costs = {"a": (10.0, 10.2, 9.8), "b": (10.0, 10.1, 9.9)}
+    runs = [
+        Run(strategy=name, seed=seed, score=0.5, seconds=1.0, cpu_s=costs[name][seed])
+        for name in costs
+        for seed in range(3)
+    ]
+    error = 0.2 / np.sqrt(3)
+    at = 10 + 6 * error  # Student's t of 2 degrees: 4.30 for 0.05, 6.21 for a half of it, 8.86 for a fourth
+    for limits, student, outcome in (
+        ((f"cpu_s<={at}",), 6.2053, "undecided"),
+        ((f"cpu_s<={at + error}",), 6.2053, "met"),
+        ((f"cpu_s<={at + error}", "images_per_s>=1"), 6.2053, "met"),  # loaders take none of the error
+        ((f"cpu_s<={at + error}", "score>=0.1"), 8.8602, "undecided"),
+    ):
+        check = Findings(race(tuple(costs), None, *limits).rules, runs, {}).of_limits("a")[0].check
+        assert check.outcome == outcome and check.high == pytest.approx(10 + student * error, rel=1e-5)
+
+
 def test_an_unreachable_limit_names_the_nearest() -> None:
     means, costs = {"a": 0.9, "b": 0.8}, {"a": 20.0, "b": 10.0}
     for rule, said in (
