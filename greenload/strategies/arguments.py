@@ -96,6 +96,7 @@ def checked_evaluate(evaluate: Any) -> Any:
         return None
     if isinstance(evaluate, type):
         raise UsageError(f"evaluate is a function or an object, found the class {evaluate.__name__}: make one of it")
+    given: tuple[object, ...]
     if isinstance(evaluate, Evaluates):
         called, given, what = evaluate.run, (None, 0, "auto"), "evaluate.run(pipeline, seed, backend)"
     elif callable(evaluate):
