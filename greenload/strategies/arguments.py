@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from greenload import scalars
@@ -94,9 +94,10 @@ def checked_evaluate(evaluate: Any) -> Any:
     """
     if evaluate is None:
         return None
+    called: Callable[..., Any]
+    given: tuple[Any, ...]
     if isinstance(evaluate, type):
         raise UsageError(f"evaluate is a function or an object, found the class {evaluate.__name__}: make one of it")
-    given: tuple[object, ...]
     if isinstance(evaluate, Evaluates):
         called, given, what = evaluate.run, (None, 0, "auto"), "evaluate.run(pipeline, seed, backend)"
     elif callable(evaluate):
