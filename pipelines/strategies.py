@@ -1,7 +1,15 @@
 """Augmentation strategies to choose from, on any folder with one folder of images per class: 224×224 uint8 images.
 
-greenload compare strategies:standard strategies:trivial --data data/train
-greenload profile strategies:randaugment --data data/train
+To compare some of them, or to see what one costs:
+
+    greenload compare strategies:standard strategies:trivial strategies:randaugment --data data/train --proxy
+    greenload profile strategies:standard --data data/train
+    greenload profile strategies:randaugment --data data/train
+    greenload profile strategies:trivial --data data/train
+    greenload profile strategies:autoaugment --data data/train
+    greenload profile strategies:augmix --data data/train
+    greenload profile strategies:three_augment --data data/train
+    greenload profile strategies:mixes --data data/train
 """
 
 from __future__ import annotations

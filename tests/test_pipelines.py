@@ -23,9 +23,13 @@ SHAPES = {
     "resize_flip:evaluate": (224, 224, "float32"),
     "tfrecords:train": (224, 224, "uint8"),
     "tfrecords:evaluate": (224, 224, "uint8"),
+    **{
+        f"strategies:{name}": (224, 224, "uint8")
+        for name in ("standard", "randaugment", "trivial", "autoaugment", "augmix", "three_augment", "mixes")
+    },
 }
 """Height, width and dtype of what each gives."""
-IN_RECORDS = [name for name in SHAPES if not name.startswith("cifar10")]
+IN_RECORDS = [name for name in SHAPES if not name.startswith(("cifar10", "strategies"))]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +64,7 @@ def test_every_ready_pipeline_is_known_here_and_explained() -> None:
 def test_it_gives_what_it_says(name: str, request: pytest.FixtureRequest) -> None:
     pipeline = find_pipeline(name, data_for(name, request))
     assert isinstance(pipeline, gl.Pipeline)
-    assert pipeline.shuffled == name.endswith("train")
+    assert pipeline.shuffled == (name.startswith("strategies") or name.endswith("train"))
     count = 0
     for images, labels in gl.load(pipeline, epochs=1).as_numpy_iterator():
         assert (*images.shape[1:], str(images.dtype)) == (*SHAPES[name][:2], 3, SHAPES[name][2])

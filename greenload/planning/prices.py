@@ -159,8 +159,11 @@ def work_of_step(step: Step, kinds: Mapping[str, float]) -> Iterator[Work]:
             if isinstance(primitive, p.WeightedSum):  # a pass over the results
                 yield Work(step.backend, work_name(step), amounts, stages)
             for parts, share in zip(primitive.alternatives, primitive.shares, strict=True):
-                for work in (work for part in parts for work in work_of_step(_as_step(step, part), kinds)):
-                    yield replace(work, amounts=work.amounts.times(share))
+                for part in parts:
+                    inside = not isinstance(part.primitive, p.Choice)
+                    for work in work_of_step(_as_step(step, part), kinds):
+                        named = f"{type(part.primitive).__name__} of {work.stages}" if inside else work.stages
+                        yield replace(work, amounts=work.amounts.times(share), stages=named if work.stages else "")
         case _:
             yield Work(step.backend, work_name(step), amounts, stages)
 
@@ -217,9 +220,7 @@ def price(done: Sequence[Work], costs: Costs) -> Price | None:
         if rates is None and (relative := _relative(work, costs)):
             name, rates, factor = relative
             amounts = amounts.times(factor)
-            primitive = work.what.split()[0]
-            of = "" if primitive in work.stages else f"{primitive} of "
-            unknown.append(f"{of}{work.stages} isn't in the cost table: priced as {name}, by bytes")
+            unknown.append(f"{work.stages} isn't in the cost table: priced as {name}, by bytes")
         if rates is None:
             return None
         energy = {domain: amounts.at(joule_rates) for domain, joule_rates in rates.energy_j.items()}
