@@ -43,7 +43,7 @@ class Faked(PipelineCampaign):
 
     def __init__(self, sampler: Sampler, cold: Any = None) -> None:
         steps = tuple(SimpleNamespace(name=kind, kind=kind) for kind in ("read", "pixels", "cache", "batch"))
-        plan: Any = SimpleNamespace(steps=steps, pipeline=None, segments=())
+        plan: Any = SimpleNamespace(steps=steps, pipeline=SimpleNamespace(times=1), segments=())
         super().__init__(plan, np.arange(8), sampler, Options(rounds=5), cold=cold)
         self.made = 0
 

@@ -455,6 +455,7 @@ BAD = {
     "augmix alpha": lambda: AugMix(alpha=0),
     "augmix all_ops": lambda: AugMix(all_ops="no"),  # type: ignore[arg-type]
     "augmix fill": lambda: AugMix(fill=float("nan")),
+    "augmix fill to a half": lambda: AugMix(fill=0.5),
     "perspective p": lambda: RandomPerspective(p=-1),
     "perspective fill": lambda: RandomPerspective(fill=(1, 2, 3)),  # type: ignore[arg-type]
     "rotation negative": lambda: RandomRotation(-30),
@@ -569,8 +570,7 @@ REFUSED = [
     (AugMix(), ENCODED, "put Decode() before it"),
     (AugMix(), BATCHED, "put it before Batch"),
     (AugMix(), FLOAT, "put it before ToDtype"),
-    (AugMix(), ImageSpec((4, 4, 1), "uint8", "HWC"), "where images have three channels"),
-    (AugMix(fill=0.5), FIXED, "whole number from 0 to 255"),
+    (AugMix(), ImageSpec((4, 4, 1), "uint8", "HWC"), "have the source give three channels"),
     (RandomCrop(9), FIXED, "pass pad_if_needed=True"),
     (RandomCrop((8, 10), padding=(0, 0, 3, 0)), FIXED, "pass pad_if_needed=True"),
     (RandomCrop(4, fill=0.5), FIXED, "whole number from 0 to 255"),
