@@ -489,7 +489,8 @@ def test_what_stands_before_echo_is_shared_among_its_echoes(sample_folder: Path,
     # A quarter, as few builds of a few samples know it; and nothing else is shared.
     assert 0.15 * plain["Decode"] < echoed["Decode"] < 0.5 * plain["Decode"]
     assert echoed["Resize"] > 0.5 * plain["Resize"]
-    assert echoed["whole"] < plain["whole"] - 0.25 * plain["Decode"]
+    if backend == "tf":  # with Echo native batches leave TensorFlow's graph, which takes most of what is saved here
+        assert echoed["whole"] < plain["whole"] - 0.25 * plain["Decode"]
 
 
 @pytest.mark.slow
