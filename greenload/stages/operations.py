@@ -72,9 +72,13 @@ def _matrix(drawn: _Drawn) -> Params:
         ops.stack([cosine, across, x - cosine * to_x - across * to_y], axis=-1),
         ops.stack([down, cosine, y - down * to_x - cosine * to_y], axis=-1),
     ]
+    return {"matrix": _of_rows(rows, ops)}
+
+
+def _of_rows(rows: list[Array], ops: Ops) -> Array:
+    """A matrix, with zeros above 0: TensorFlow's graph optimiser changes their signs."""
     matrix = ops.stack(rows, axis=-2)
-    # TensorFlow's graph optimiser changes signs of zeros.
-    return {"matrix": ops.where(matrix == 0.0, ops.f64(np.zeros(())), matrix)}
+    return ops.where(matrix == 0.0, ops.f64(np.zeros(())), matrix)
 
 
 def _pixels(drawn: _Drawn, name: str, size: Array) -> Array:
