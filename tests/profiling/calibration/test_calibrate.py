@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,8 +81,23 @@ def test_joules_are_fitted_by_domain() -> None:
     assert found.energy_j == pytest.approx(0.021)
 
 
+@pytest.fixture
+def memory_is_kept() -> Iterator[None]:
+    """The C library keeps memory that is freed. By itself it gives large blocks back to the system at one time and not
+    at another, and fetching them anew doubles or triples what a step on float images costs."""
+    m_trim_threshold, m_mmap_threshold = -1, -3
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):
+        pytest.skip("needs mallopt of the GNU C library")
+    for option, limit in ((m_mmap_threshold, 1 << 25), (m_trim_threshold, 1 << 30)):
+        assert libc.mallopt(option, limit)
+    yield
+    libc.mallopt(m_trim_threshold, 1 << 26)  # what the C library chooses itself once it has freed blocks of 32 MiB
+
+
 @pytest.mark.alone
 @pytest.mark.slow
+@pytest.mark.usefixtures("memory_is_kept")
 def test_a_measured_table_prices_what_is_run() -> None:
     """Steps on float images, on every backend here, against plain runs of them timed on their own."""
     rows = measure_probes(threads=2, only=("float images on", "batching floats"))
