@@ -1,0 +1,1 @@
+"""Finds the plan that spends the fewest joules for a whole training, by measuring."""
