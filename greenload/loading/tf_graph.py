@@ -141,9 +141,8 @@ class PlanGraph:
         for group in self.segment_groups:
             self._lower_group(group)
         if self._gathers():
-            read = next(step for step in self.plan.steps if step.kind == "read")
-            self.batch_reads = {read: self.reading.batch}
-            self.by_batch = [self._timed(read, self.reading.batch, self.batch_size)]
+            self.batch_reads = {self.plan.steps[0]: self.reading.batch}
+            self.by_batch = [self._timed(self.plan.steps[0], self.reading.batch, self.batch_size)]
         entering = self.on_samples[-1][0].spec_out
         self.ragged = not entering.encoded and not entering.static and bool(self.segment_groups)
         """Whether images of different sizes go into one batch, to be transferred."""
@@ -186,7 +185,7 @@ class PlanGraph:
     @property
     def step_clocks(self) -> list[StepClock]:
         """Of its steps, in the order of the data, once a dataset is made."""
-        graphs = [] if self._clocks is None else self._clocks.clocks
+        graphs = self._clocks.clocks if self._clocks else []
         chains = [clock for chain in self._chains.values() for clock in chain.clocks]
         return ordered(self.plan, [*graphs, *self._own_clocks, *chains])
 
@@ -211,8 +210,7 @@ class PlanGraph:
                 segment.steps, tf_backend.elements(self.plan, segment.steps, self._readers), strict=True
             )
         ]
-        # As one function, since between its steps images may differ in size, and have params and unrounded values with
-        # them.
+        # As one function: between its steps images may differ in size, and have params and unrounded values with them.
         whole = compose(done)
         if segment.batched:
             self.back[group] = whole
@@ -242,9 +240,8 @@ class PlanGraph:
 
     def _gathers(self) -> bool:
         """Whether batches are taken out of arrays as they are: nothing is done to single samples, or elsewhere."""
-        alone = self._lead or self._echoes or self._has_cache or self.plan.pipeline.batch is None
-        elsewhere = bool(self.segment_groups) and self.segment_groups[0].crosses
-        return not alone and not elsewhere and isinstance(self.plan.pipeline.source, Arrays)
+        singly = self._lead or self._echoes or self._has_cache or any(group.crosses for group in self.segment_groups)
+        return bool(self.plan.pipeline.batch) and not singly and isinstance(self.plan.pipeline.source, Arrays)
 
     def _counter(self, group: SegmentGroup) -> str:
         """The name under which a group's operation counts, of its own; empty where there are no clocks."""
@@ -400,5 +397,4 @@ class PlanGraph:
 
 _THREADS = "what TensorFlow has other threads do, as for a resize, isn't seen: it looks like waiting"
 _LOOKS_UP = "its clock sees the table looked up, but not images made of what it keeps, or what is kept being stored"
-_IN_FLIGHT = 2  # batches in other backends at a time: while the last images of one are worked on or transferred,
-# another keeps the threads busy
+_IN_FLIGHT = 2  # batches in other backends at a time: while one is transferred another keeps the threads busy
