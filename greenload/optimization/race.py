@@ -310,7 +310,7 @@ class _Race:
         return seconds
 
     def _allowed(self, number: int, order: Sequence[str]) -> set[str]:
-        """Those that the time left is for: half as many in each of equal shares of it, and no more than it lasts for."""
+        """Those that the time left is for: half as many in each of equal shares of it, no more than it lasts for."""
         kept = self._kept(order)
         halvings = max(0.0, math.log2(self._first / max(1, self._rules.finalists)))
         share = min(1.0, self._spent_s / self._rules.seconds) if self._rules.seconds > 0 else 1.0
@@ -329,9 +329,7 @@ def _behind(more: Figure, leader: str, number: int) -> str:
 
 
 def _late(more: Figure, leader: str, number: int) -> str:
-    return (
-        f"it costs {_interval(more)} more than {leader} in {_builds(number)}: the time was kept for those nearer to it"
-    )
+    return f"{_behind(more, leader, number)}: the time was kept for those that are nearer to it"
 
 
 def _interval(more: Figure) -> str:
@@ -347,8 +345,8 @@ def _builds(number: int) -> str:
 def further_build(values: Sequence[float], scatter: float) -> Figure:
     """What one further, independent build is expected to cost: the mean of builds, with a prediction interval.
 
-    Its half-width is ``t √(s² (1 + 1/n))`` with the ``n`` builds' variance ``s²`` drawn towards the scatter of all plans
-    as a pair's is (the module's text), and ``4 + n − 1`` degrees of freedom; 95 %.
+    Its half-width is ``t √(s² (1 + 1/n))``. The variance ``s²`` of the ``n`` builds is drawn towards the scatter of all
+    plans, as a pair's is (the module's text), and has ``4 + n − 1`` degrees of freedom; 95 %.
 
     Args:
         values: of each build, in any unit.

@@ -282,14 +282,9 @@ def _advantage(candidate: Candidate, winner: Candidate) -> str:
     which = next((index for index, (a, b) in enumerate(zip(own, best, strict=True)) if a != b), None)
     if not simpler or which is None:
         return "costs less by its mean"
-    held = bytes_text(own[1] - best[1])
-    return (
-        "changes fewer pixels",
-        f"holds {held} less",
-        "runs on one backend",
-        "uses fewer threads",
-        "prefetches less",
-    )[which]
+    fewer_bytes = f"holds {bytes_text(own[1] - best[1])} less"
+    ways = ("changes fewer pixels", fewer_bytes, "runs on one backend", "uses fewer threads", "prefetches less")
+    return ways[which]
 
 
 def _dearest_part(own: Outlay | None, best: Outlay | None) -> str:
