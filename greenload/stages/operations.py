@@ -231,6 +231,11 @@ class Turn:
         )
         return Choice(alternatives, tuple(shares.values()))
 
+    def names_of(self, primitive: Primitive) -> tuple[str, ...]:
+        """The operations that come down to a primitive."""
+        kinds = [kind for kind in self.kinds if KINDS[kind].primitive(self.fill) == primitive]
+        return tuple(name for name in self.names if OPERATIONS[name] in kinds)
+
     def reference(self, image: Image, params: Params) -> Image:
         """What its formula makes of an image, by the params of one sample."""
         chosen = int(np.asarray(params["choices"])[0])
