@@ -230,15 +230,15 @@ class RandAugment(_Drawing):
     Where it differs from torchvision: affine maps are bilinear (there the default is nearest); factors round half up
     (there they cut); contrast pivots on the exact mean grey (there each pixel's grey is cut to an integer).
 
-    It runs on backends ``"native"`` and ``"tf"``, and without "Equalize" on DALI's; Pillow has no affine map with these
-    pixels. On ``"tf"`` an affine map may be one level off, and an operation behind it may enlarge that.
+    It runs on backends ``"native"`` and ``"tf"``. By ``only`` it runs on DALI's without "Equalize", and on Pillow
+    without affine maps: they have none with these pixels. On ``"tf"`` an affine map may be one level off, and an
+    operation behind it may enlarge that.
 
     Args:
         num_ops: how many operations an image goes through, from 0.
         magnitude: from 0 to below ``num_magnitude_bins``.
         num_magnitude_bins: how many magnitudes there are, from 2.
-        only: names of the operations that are drawn from; all fourteen if not given. Also "Invert". DALI has no
-            "Equalize" with these pixels.
+        only: names of the operations that are drawn from; all fourteen if not given. Also "Invert".
         fuse_affine: whether affine maps that an image gets one right after another are one map: one interpolation in
             place of several, and what the first map moves out of the image comes back with the second. Pixels are
             others then, and nearer to the image.
@@ -306,8 +306,7 @@ class TrivialAugmentWide(_Drawing):
 
     Args:
         num_magnitude_bins: how many magnitudes there are, from 2.
-        only: names of the operations that are drawn from; all fourteen if not given. Also "Invert". DALI has no
-            "Equalize" with these pixels.
+        only: names of the operations that are drawn from; all fourteen if not given. Also "Invert".
         fill: what lies outside the image, 0 … 255.
 
     Raises:

@@ -374,7 +374,7 @@ def test_an_operation_that_a_backend_lacks_is_named() -> None:
         rest = RandAugment(only=[name for name in RandAugment.ALL if name not in lacking])
         make_plan(Pipeline(pipeline.source, rest, Batch(2)), backend)
     for nothing_left in (RandAugment(only=["Equalize"]), AutoAugment()):
-        with pytest.raises(PipelineError, match="^Equalize of .*: use backend='tf'$"):
+        with pytest.raises(PipelineError, match=r"^Equalize of .*: use backend='tf'$"):
             make_plan(Pipeline(pipeline.source, nothing_left, Batch(2)), "dali-cpu")
     inside = Pipeline(Arrays(np.zeros((2, 8, 8, 3), np.uint8)), RandomApply(TrivialAugmentWide()), Batch(2))
     with pytest.raises(PipelineError, match=r"^Equalize of TrivialAugmentWide\(\)"):
