@@ -1,8 +1,8 @@
 """Makes the README's picture of a report, `docs/report.png`: `make picture`, or `python tools/picture.py REPORT.json`.
 
 Without a report it profiles the sample photographs first, which takes a minute and a half. Of a comparison of
-strategies (`greenload compare --json FILE`) it makes `docs/comparison.png`. The page is drawn by the browser that the
-tests use.
+strategies (`greenload compare --json FILE`, or the first one of `bench.compare`) it makes `docs/comparison.png`. The
+page is drawn by the browser that the tests use.
 """
 
 from __future__ import annotations
@@ -42,12 +42,15 @@ def main() -> int:
         report = Path(options.report) if options.report else Path(folder) / "report.json"
         if not options.report and not profile(report):
             return 1
-        page = Path(folder) / "report.html"
-        command = [sys.executable, "-m", "greenload.cli", "report", str(report), "--html", str(page)]
+        shown, page = Path(folder) / "shown.json", Path(folder) / "report.html"
+        data = json.loads(report.read_text(encoding="utf-8"))
+        if "comparisons" in data:  # of bench.compare
+            data = data["comparisons"][0]["comparison"]
+        shown.write_text(json.dumps(data), encoding="utf-8")
+        command = [sys.executable, "-m", "greenload.cli", "report", str(shown), "--html", str(page)]
         if subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
             return 1  # the command has said why
-        compares = json.loads(report.read_text(encoding="utf-8"))["schema"].startswith("greenload.compare/")
-        file = COMPARISON if compares else REPORT
+        file = COMPARISON if data.get("schema", "").startswith("greenload.compare/") else REPORT
         picture = draw(page, LAST_PARTS[file])
     smaller = reduced(picture)
     if len(smaller) > LIMIT_BYTES:
