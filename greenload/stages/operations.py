@@ -107,8 +107,6 @@ def _always(drawn: _Drawn) -> Params:
     return {"apply": drawn.value == drawn.value}
 
 
-_INVERTED = bytes(255 - level for level in range(256))
-
 KINDS: Mapping[str, Kind] = {
     "affine": Kind(
         pixels.Warp,
@@ -150,9 +148,9 @@ KINDS: Mapping[str, Kind] = {
     ),
     "histogram": Kind(lambda fill: pixels.Equalize(), _always, lambda image, params, fill: reference.equalize(image)),
     "inverse": Kind(
-        lambda fill: pixels.LookUp(_INVERTED),
+        lambda fill: pixels.LookUp(pixels.INVERTED),
         _always,
-        lambda image, params, fill: reference.look_up(image, _INVERTED),
+        lambda image, params, fill: reference.look_up(image, pixels.INVERTED),
     ),
 }
 

@@ -14,7 +14,6 @@ from greenload.stages import primitives as p
 
 TERMS = 3
 """Chains of ``AugMix`` by default."""
-_INVERTED = bytes(255 - level for level in range(256))
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,11 @@ class Summed(Stage):
         }
 
     def primitives(self, spec: ImageSpec) -> tuple[p.Primitive, ...]:
-        chains = tuple((p.Part(number, p.LookUp(_INVERTED), spec, spec),) for number in range(TERMS))
+        chains = tuple((p.Part(number, p.LookUp(p.INVERTED), spec, spec),) for number in range(TERMS))
         return (p.WeightedSum(chains, (1.0,) * TERMS, TERMS),)
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
         share = 1 / (1 + TERMS)
-        inverted = reference.look_up(image, _INVERTED).astype(np.float64)
+        inverted = reference.look_up(image, p.INVERTED).astype(np.float64)
         total = image.astype(np.float64) * share + TERMS * inverted * share
         return reference.as_dtype(np.floor(total + 0.5), "uint8")
