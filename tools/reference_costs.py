@@ -4,7 +4,7 @@ Runs the thorough set several times, takes each probe's median over the runs, an
 nothing else runs. What DALI costs on a GPU is derived from the whole pipelines of bench/results/gpu-h100.json.
 
 With `--add` the table keeps what it has, and gets what it lacks, also on another machine than its own: by the median
-ratio of what both machines have measured of work on pixels.
+ratio of what both machines have measured of work on pixels. A probe's other work is taken to cost what the table says.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,24 +81,25 @@ def on_gpu(measured: Mapping[str, Any], mean_bytes: float) -> list[Any]:
     ]
 
 
-def with_lacking(table: Any, here: Any) -> Any:
-    """A table with the entries of another machine's that it lacks, as its own machine's."""
+def with_lacking(table: Any, rows: Sequence[Any]) -> Any:
+    """A table with what it lacks of what another machine measured: as its own machine's, and what the table's rates
+    leave of each probe."""
     from greenload.planning.cost_table import Costs
+    from greenload.profiling.calibration.calibrate import fit_rates
 
+    here = fit_rates(rows)
     scale = Costs(here, table).scale
+    left = []
+    for row in rows:
+        known = [(work, entry) for work in row.works if (entry := table.get(work.backend, work.what))]
+        lacking = tuple(work for work in row.works if table.get(work.backend, work.what) is None)
+        if lacking:
+            rest = row.cpu_s / scale - sum(work.amounts.at(entry.cpu_s) for work, entry in known)
+            left.append(replace(row, works=lacking, cpu_s=rest, energy_j={}))
     note = f"its ratio to other work, measured on another machine ({here.machine['cpu_model']})"
-    lacking = [
-        replace(entry, cpu_s=rounded(entry.cpu_s.times(1 / scale)), energy_j={}, note=note)
-        for entry in here.entries
-        if table.get(entry.backend, entry.what) is None
-    ]
-    print(f"{len(lacking)} entries, for a machine {scale:.3g} times as fast")
-    return replace(table, entries=(*table.entries, *lacking))
-
-
-def rounded(terms: Any) -> Any:
-    """Four significant digits, as fitted rates have them."""
-    return type(terms)(*(float(f"{rate:.4g}") for rate in astuple(terms)))
+    entries = [replace(entry, note=note) for entry in fit_rates(left).entries]
+    print(f"{len(entries)} entries, for a machine {scale:.3g} times as fast")
+    return replace(table, entries=(*table.entries, *entries))
 
 
 def write(table: Any) -> None:
@@ -126,7 +127,7 @@ def main() -> None:
         runs.append(calibrate.measure_probes(threads=processors(), thorough=True, only=only))
         print(f"run {number + 1} of {options.runs}: {len(runs[-1])} probes, {time.perf_counter() - begin:.0f} s")
     if options.add:
-        return write(with_lacking(cost_table.reference(), calibrate.fit_rates(medians(runs))))
+        return write(with_lacking(cost_table.reference(), medians(runs)))
     with tempfile.TemporaryDirectory() as folder:
         mean_bytes = make_samples(Path(folder) / "photos", images=256).mean_bytes
     seconds = round(time.perf_counter() - begin, 1)
