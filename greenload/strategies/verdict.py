@@ -12,7 +12,7 @@ import numpy as np
 from greenload.energy.figures import Figure, scale
 from greenload.report.comparison import ratio
 from greenload.strategies.limits import Limit, Measured, judge, shortfall
-from greenload.strategies.records import CPU_SECONDS, JOULES, POINT, Card, LimitCheck, Run, StepUp, Tie
+from greenload.strategies.records import CPU_SECONDS, ENOUGH_RUNS, JOULES, POINT, Card, LimitCheck, Run, StepUp, Tie
 from greenload.strategies.statistics import (
     Gaps,
     Looks,
@@ -24,9 +24,6 @@ from greenload.strategies.statistics import (
     undominated,
 )
 from greenload.text import amount
-
-ENOUGH_RUNS = 3
-"""Runs of whoever is recommended, at least."""
 
 
 @dataclass(frozen=True)
