@@ -153,9 +153,8 @@ AVX2 __attribute__((noinline)) bool eight_exactly(const WarpLine& line, int64_t 
   const __m256d middles = _mm256_set1_pd(line.middle + static_cast<double>(i)), half = _mm256_set1_pd(0.5);
   const __m256d of_first = _mm256_add_pd(middles, _mm256_setr_pd(0, 1, 4, 5));
   const __m256d of_second = _mm256_add_pd(middles, _mm256_setr_pd(2, 3, 6, 7));
-  auto shares = [&](const Terms& terms, __m256d at, __m128i whole) AVX2 {
-    return Shares(_mm256_sub_pd(sum_of(terms, at), half), whole);
-  };
+  auto shares = [&](const Terms& terms, __m256d at, __m128i whole)
+                    AVX2 { return Shares(_mm256_sub_pd(sum_of(terms, at), half), whole); };
   const Shares x = shares(line.across, of_first, _mm256_castsi256_si128(columns));
   const Shares y = shares(line.down, of_first, _mm256_castsi256_si128(rows));
   const Shares next_x = shares(line.across, of_second, _mm256_extracti128_si256(columns, 1));
