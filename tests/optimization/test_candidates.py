@@ -180,10 +180,10 @@ def test_a_plan_that_keeps_the_same_within_other_bounds_has_a_name_of_its_own(ph
 
 
 def test_files_that_are_no_jpegs_are_kept_as_files_or_pixels(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
     for index in range(4):
+        (tmp_path / "ab"[index % 2]).mkdir(exist_ok=True)
         pixels = np.random.default_rng(index).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-        (tmp_path / "a" / f"{index}.png").write_bytes(png(pixels))
+        (tmp_path / "ab"[index % 2] / f"{index}.png").write_bytes(png(pixels))
     names = kept(of(ImageFolder(tmp_path), ram=1 << 30))
     assert names == {"", *(f"{what} in memory{by}" for what in ("files", "pixels") for by in ("", " (tf.data)"))}
 
@@ -235,7 +235,7 @@ def test_all_plans_of_arrays_and_records_give_the_same_pixels(photos: ImageFolde
     check_pixels(of(arrays, stages, ram=1 << 30), arrays)
     gl.pack(photos, tmp_path / "packed")
     records = gl.open_folder(tmp_path / "packed")
-    check_pixels(of(records, (*TRAIN[:1], Echo(2), *TRAIN[1:]), ram=20_000), records)
+    check_pixels(of(records, (*TRAIN[:2], Echo(2), *TRAIN[2:]), ram=20_000), records)
 
 
 @pytest.mark.slow
