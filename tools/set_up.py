@@ -121,7 +121,7 @@ def make_all(every: Sequence[Part], retry: bool) -> int:
                 return 1
             print(f"left out: {problem}" if problem else f"{seconds:.0f} s", flush=True)
             left_out += [part.name] if problem else []
-            STAMPS.mkdir(parents=True, exist_ok=True)
+            part.stamp.parent.mkdir(parents=True, exist_ok=True)
             part.stamp.write_text((LEFT_OUT if problem else "") + part.fingerprint)
     if due:
         print(f"Ready without: {', '.join(left_out)}. `make setup` tries again." if left_out else "Ready.", flush=True)
@@ -228,9 +228,9 @@ def simd_flags() -> str:
     return "-msse4"
 
 
-def system_packages() -> None:
+def system_packages(wanted: Sequence[Need] | None = None) -> None:
     """Installs what is missing of the operating system's packages, or says what to install."""
-    missing = [need for need in needs() if not need.there()]
+    missing = [need for need in (needs() if wanted is None else wanted) if not need.there()]
     if not missing:
         return
     packages = sorted({need.package for need in missing})
