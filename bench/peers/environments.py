@@ -1,5 +1,4 @@
-"""The environments of ``bench.peers``, in ``.peers``: ``python -m bench.peers.environments [NAME …]``, part of ``make
-bench-peers``.
+"""The environments of ``bench.peers``, in ``.peers``: ``python -m bench.peers.environments [--retry] [NAME …]``.
 
 Each has the packages of ``requirements/NAME.txt`` and no other, at those versions. An environment that is there is left
 alone. One that can't be had is named, with the reason, and left out; it is tried again when its versions change, or
@@ -25,6 +24,7 @@ from tools.set_up import Need, Part, PartFailed
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".peers"
 REQUIREMENTS = Path(__file__).with_name("requirements")
+AGAIN = ".venv/bin/python -m bench.peers.environments --retry"
 LAYER = "under.pth"
 """In an environment that stands on another one: where the packages of that one are."""
 
@@ -60,6 +60,11 @@ class Environment:
     def folder(self) -> Path:
         """Where it is."""
         return FOLDER / self.name
+
+    @property
+    def reason(self) -> Path:
+        """A file that says why it was left out."""
+        return FOLDER / "left-out" / f"{self.name}.txt"
 
     @property
     def python(self) -> Path:
@@ -108,11 +113,19 @@ class _EnvironmentPart(Part):
 
 
 def part(environment: Environment) -> Part:
-    """How an environment is made."""
+    """How an environment is made; why it can't be had is kept, for those who run without it."""
+
+    def made() -> None:
+        environment.reason.unlink(missing_ok=True)
+        try:
+            make(environment)
+        except PartFailed as error:
+            environment.reason.parent.mkdir(parents=True, exist_ok=True)
+            environment.reason.write_text(str(error))
+            raise
+
     made_from = (environment.requirements.read_text(), environment.works, environment.on, environment.flags)
-    return _EnvironmentPart(
-        f"Environment {environment.name}", environment.takes, made_from, lambda: make(environment), optional=True
-    )
+    return _EnvironmentPart(f"Environment {environment.name}", environment.takes, made_from, made, optional=True)
 
 
 def make(environment: Environment) -> None:
@@ -144,9 +157,11 @@ def make(environment: Environment) -> None:
 def missing(name: str) -> str:
     """Why a contestant of that environment can't run; empty where it can."""
     environment = next(one for one in ENVIRONMENTS if one.name == name)
-    if environment.python.exists():
-        return ""
-    return f"its environment {name} isn't there: make bench-peers makes it, or says why it can't be had"
+    if environment.reason.exists():
+        return f"its environment {name} can't be had: {environment.reason.read_text()}"
+    if not environment.python.exists() or set_up.is_due(part(environment), retry=False):
+        return f"its environment {name} isn't there as its requirements say; make bench-peers makes it"
+    return ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -165,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stamp = part(one).stamp
         if stamp.exists() and not one.python.exists() and not stamp.read_text().startswith(set_up.LEFT_OUT):
             stamp.unlink()  # someone has removed the environment
-    return set_up.make_all([part(one) for one in wanted], options.retry)
+    return set_up.make_all([part(one) for one in wanted], options.retry, AGAIN)
 
 
 if __name__ == "__main__":

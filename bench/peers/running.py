@@ -9,8 +9,8 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -173,43 +173,44 @@ def contest(
             with ExitStack() as stack:
                 running = []
                 for one in roster.of_group(group, contestants):
-                    if one.name in found.left_out:
-                        continue
-                    note(f"{group}: build {build + 1} of {builds}: {one.name} starts")
-                    folder = scratch / f"{group}-{build}-{len(running)}"
-                    try:
-                        started = Running(one, group, work, folder, patience_s)
-                        stack.callback(started.close)
-                        if build == 0:
-                            _look(found, started, group, 2 * len(work.paths))
-                    except (Failed, ValueError) as error:
-                        found.left_out[one.name] = str(error)
-                        note(f"{one.name} is left out: {error}")
-                        continue
-                    found.versions[one.name] = started.versions
-                    running.append(started)
+                    if one.name not in found.left_out:
+                        note(f"{group}: build {build + 1} of {builds}: {one.name} starts")
+                        with _left_out_if_it_fails(one, found, note):
+                            started = Running(one, group, work, scratch / f"{group}-{build}-{len(running)}", patience_s)
+                            stack.callback(started.close)
+                            if build == 0:
+                                _look(found, started, group, 2 * len(work.paths))
+                            running.append(started)
                 for turn in range(build * rounds, (build + 1) * rounds):
                     note(f"{group}: round {turn + 1} of {builds * rounds}")
                     order.shuffle(running)
-                    for started in list(running):
-                        try:
-                            answer = started.ask("run", images)
-                        except Failed as error:
-                            found.left_out[started.contestant.name] = str(error)
-                            running.remove(started)
-                            continue
-                        window = PeerWindow(group, started.contestant.name, build, turn, **answer)
-                        found.windows.append(window)
+                    for started in running:
+                        one = started.contestant
+                        if one.name not in found.left_out:
+                            with _left_out_if_it_fails(one, found, note):
+                                answer = started.ask("run", images)
+                                found.windows.append(PeerWindow(group, one.name, build, turn, **answer))
     return found
 
 
+@contextmanager
+def _left_out_if_it_fails(one: Contestant, found: Found, note: Callable[[str], None]) -> Iterator[None]:
+    """What goes wrong with a contestant is noted, and is the reason why it is left out."""
+    try:
+        yield
+    except (Failed, ValueError) as error:
+        found.left_out[one.name] = str(error)
+        note(f"{one.name} is left out: {error}")
+
+
 def _look(found: Found, started: Running, group: str, images: int) -> None:
-    """Keep what a contestant's batches are.
+    """Keep what a contestant's batches are, and the versions of what makes them.
 
     Raises:
         ValueError: they aren't what greenload's are.
     """
     name = started.contestant.name
+    found.versions[name] = started.versions
     looks = found.looks.setdefault(group, {})
     looks[name] = started.ask("look", images)
     if name != OURS and OURS in looks:

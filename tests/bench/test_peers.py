@@ -86,6 +86,7 @@ def test_an_environment_is_made_once_and_anew_when_it_is_gone(tmp_path: Path, mo
     monkeypatch.setattr(environments, "FOLDER", tmp_path / "peers")
     monkeypatch.setenv("CI", "")
     commands: list[list[str]] = []
+    environment = next(one for one in environments.ENVIRONMENTS if one.name == "floor")
 
     def run(command: list[str], why: str, env: Any = None) -> None:
         commands.append(command)
@@ -101,6 +102,8 @@ def test_an_environment_is_made_once_and_anew_when_it_is_gone(tmp_path: Path, mo
     (tmp_path / "peers" / "floor" / "bin" / "python").unlink()
     assert "make bench-peers" in environments.missing("floor")
     assert environments.main(["floor"]) == 0 and len(commands) == 6
+    environments.part(environment).stamp.write_text("of other versions")
+    assert "make bench-peers" in environments.missing("floor"), "half made, or of other versions"
 
 
 def test_what_cant_be_installed_is_named_and_nothing_of_it_stays(
@@ -123,6 +126,7 @@ def test_what_cant_be_installed_is_named_and_nothing_of_it_stays(
     said = capsys.readouterr().out
     assert "Environment grain (a few seconds) ... left out: pip failed: no such version" in said
     assert "left out: it needs the environment torch, which isn't there" in said
+    assert environments.missing("grain") == "its environment grain can't be had: pip failed: no such version"
     assert not (tmp_path / "peers" / "grain").exists() and tries == ["pip failed"]
     assert environments.main(["grain"]) == 0 and tries == ["pip failed"], "it isn't tried again unless asked"
     assert environments.main(["grain", "--retry"]) == 0 and tries == ["pip failed"] * 2
@@ -257,7 +261,7 @@ def test_a_run_takes_turns_and_says_who_is_missing(
     asked = ["--photos", str(sample_folder), "--batch", "16", "--window", "64", "--builds", "1", "--rounds", "2"]
     status = command.main([*asked, "--only", CACHED, "--contestants", "Grain, FFCV", "--out", str(out)])
     printed, result = capsys.readouterr().out, json.loads(out.read_text())
-    assert status == 0 and "not measured: FFCV: its environment ffcv isn't there" in printed
+    assert status == 0 and "not measured: FFCV: its environment ffcv isn't there as" in printed
     assert set(result["left_out"]) == {"Grain, OpenCV", "FFCV"}
     assert [(one["contestant"], one["round"]) for one in result["windows"]] == [(OURS, 0), (OURS, 1)]
     assert all(one["images"] >= 64 + 16 * worker.AHEAD and one["cpu_s"] > 0 for one in result["windows"])
