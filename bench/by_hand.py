@@ -138,13 +138,12 @@ def batched(samples: Any, work: Workload, load: Any, autotune: bool = False) -> 
     return batches.with_options(options)
 
 
-def dali_batches(work: Workload, antialias: bool = True, fancy: bool = False) -> Iterator[Any]:
+def dali_batches(work: Workload, antialias: bool = True) -> Iterator[Any]:
     """uint8 in DALI with its own reader and draws; batches as arrays over DALI's memory.
 
     Args:
         work: files, batch size, threads and prefetch.
         antialias: whether resizing is antialiased.
-        fancy: whether chroma is interpolated, as libjpeg does by default; DALI repeats it.
     """
     from nvidia.dali import Pipeline, fn
 
@@ -160,11 +159,7 @@ def dali_batches(work: Workload, antialias: bool = True, fancy: bool = False) ->
             name="files",
         )
         image = fn.decoders.image_random_crop(
-            data,
-            random_area=list(SCALE),
-            random_aspect_ratio=list(RATIO),
-            num_attempts=ATTEMPTS,
-            jpeg_fancy_upsampling=fancy,
+            data, random_area=list(SCALE), random_aspect_ratio=list(RATIO), num_attempts=ATTEMPTS
         )
         image = fn.resize(image, size=[SIDE, SIDE], antialias=antialias)
         graph.set_outputs(fn.flip(image, horizontal=fn.random.coin_flip()), label)

@@ -85,6 +85,7 @@ def main(argv: list[str] | None = None) -> int:
             note=_note,
         )
     rows = results.results(found.windows)
+    left_out = found.left_out | results.restless(found.windows, rows)
     result = {
         "format": FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -95,14 +96,14 @@ def main(argv: list[str] | None = None) -> int:
         "load_average": {"before": load, "after": os.getloadavg()},
         "wall_s": time.perf_counter() - begin,
         "results": [row.to_dict() for row in rows],
-        "left_out": found.left_out,
+        "left_out": left_out,
         "versions": found.versions,
         "looks": found.looks,
         "windows": [asdict(one) for one in found.windows],
     }
     file_output.write(options.out, json.dumps(result, indent=1) + "\n")
     print(results.table(rows), *HOW, sep="\n")
-    for name, why in found.left_out.items():
+    for name, why in left_out.items():
         print(f"not measured: {name}: {why}")
     print(f"{options.out}: every window, in {result['wall_s']:.0f} s")
     return 1 if OURS in found.left_out or any(row.met is False for row in rows) else 0

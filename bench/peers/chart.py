@@ -36,6 +36,7 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f232
 .other { fill: none; stroke: #7c8ba1; stroke-dasharray: 3 2; }
 .spread { stroke: #1f2328; stroke-width: 1.5; }
 .note { fill: #59636e; }
+.unit { font-weight: 400; font-size: 13px; }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3; }
   .ours { fill: #3fb950; stroke: #3fb950; }
@@ -56,7 +57,8 @@ def chart(results: Sequence[Mapping[str, Any]]) -> str:
     for group in dict.fromkeys(str(one["group"]) for one in results):
         rows = [one for one in results if one["group"] == group]
         longest = max(float(one["cpu_ms"]["high"]) for one in rows)
-        parts.append(f'<text class="head" x="8" y="{top + 22}">{escape(TITLES.get(group, group))}</text>')
+        unit = '<tspan class="note unit" dx="8">CPU ms an image</tspan>'
+        parts.append(f'<text class="head" x="8" y="{top + 22}">{escape(TITLES.get(group, group))}{unit}</text>')
         for place, one in enumerate(rows):
             parts += _row(one, top + HEAD + place * ROW, (WIDTH - NAMES - VALUES) / longest)
         top += HEAD + len(rows) * ROW + GAP
@@ -73,7 +75,7 @@ def _row(one: Mapping[str, Any], top: float, scale: float) -> list[str]:
     middle, base = top + ROW / 2, top + ROW / 2 + 4.5
     right = NAMES + max(median, high) + 8
     note = f"{work['kind']}: {work['why']}" if work["why"] else ""
-    value = f'<text x="{right:.1f}" y="{base}">{cpu["median"]:.3g} ms'
+    value = f'<text x="{right:.1f}" y="{base}">{cpu["median"]:#.3g} ms'
     tail = f' <tspan class="note" dx="6">{escape(note)}</tspan></text>' if note else "</text>"
     return [
         f'<text class="name" x="{NAMES - 8}" y="{base}">{escape(name)}</text>',

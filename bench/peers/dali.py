@@ -22,11 +22,6 @@ def batches(task: Task) -> Iterator[Any]:
     return by_hand.dali_batches(task.work, antialias=task.group == ANTIALIASED)
 
 
-def exact(task: Task) -> Iterator[Any]:
-    """Chroma is interpolated, as libjpeg and everyone else does by default."""
-    return by_hand.dali_batches(task.work, antialias=task.group == ANTIALIASED, fancy=True)
-
-
 def _from_memory(work: Workload) -> Iterator[Any]:
     from nvidia.dali import Pipeline, fn, types
 

@@ -54,6 +54,14 @@ def results(windows: Sequence[PeerWindow]) -> list[Result]:
     return sorted(found, key=lambda one: (order[one.group], one.cpu_ms.median))
 
 
+def restless(windows: Sequence[PeerWindow], found: Sequence[Result]) -> dict[str, str]:
+    """Who has windows but no result, and why, by contestant."""
+    measured = {(one.group, one.contestant) for one in found}
+    lacking = dict.fromkeys((one.group, one.contestant) for one in windows)
+    why = "in no round both it and greenload came to rest before and after their windows"
+    return {f"{name}, {group}": why for group, name in lacking if (group, name) not in measured}
+
+
 def table(found: Sequence[Result]) -> str:
     """Results as text."""
     cells = [("group", "contestant", "CPU ms/image", "greenload's share", "images/s", "", "work")]

@@ -58,7 +58,6 @@ class Contestant:
 
 SAME = Work()
 FAST_DCT = Work("less", "the faster, less exact DCT")
-CHROMA = Work("less", "chroma repeated, not interpolated")
 ALWAYS = Work("more", "antialiases")
 AREA = Work("other", "averages areas")
 AREA_FAST_DCT = Work("less", "the faster, less exact DCT; averages areas")
@@ -70,13 +69,12 @@ def _all(streaming: Work, antialiased: Work, cached: Work) -> dict[str, Work]:
 
 
 _OPENCV = _all(SAME, AREA, SAME)
-_TORCH, _DALI = ("torch", "torchvision"), ("nvidia-dali-cuda130",)
+_TORCH = ("torch", "torchvision")
 CONTESTANTS: tuple[Contestant, ...] = (
     Contestant(OURS, OWN, "ours:batches", _all(SAME, SAME, SAME), ("tensorflow",)),
     Contestant("tf.data, textbook", "tfdata", "tfdata:textbook", _all(FAST_DCT, FAST_DCT, SAME), ("tensorflow",)),
     Contestant("tf.data, tuned", "tfdata", "tfdata:tuned", _all(SAME, SAME, SAME), ("tensorflow",)),
-    Contestant("DALI CPU", "dali", "dali:batches", {STREAMING: CHROMA, ANTIALIASED: CHROMA, CACHED: SAME}, _DALI),
-    Contestant("DALI CPU, chroma interpolated", "dali", "dali:exact", {STREAMING: SAME, ANTIALIASED: SAME}, _DALI),
+    Contestant("DALI CPU", "dali", "dali:batches", _all(SAME, SAME, SAME), ("nvidia-dali-cuda130",)),
     Contestant("FFCV", "ffcv", "ffcv_loader:batches", _all(AREA_FAST_DCT, AREA_FAST_DCT, AREA), ("ffcv", "torch")),
     Contestant("Grain, OpenCV", "grain", "grain_opencv:batches", _OPENCV, ("grain", "opencv-python-headless")),
     Contestant("DataLoader, Pillow", "torch", "pytorch:pillow", _all(ALWAYS, SAME, ALWAYS), (*_TORCH, "pillow")),

@@ -27,8 +27,8 @@ from greenload.energy.settle import settle
 
 AHEAD = 8
 """Batches that pass before the clock of wall time starts: as many as were held ready, or more."""
-SETTLE_S = 4.0
-"""Seconds up to which a window waits for the contestant to rest."""
+SETTLE_S = 15.0
+"""Seconds up to which a window waits for the contestant to rest: on a busy machine queues take that long to fill."""
 NICE_ERROR = 300
 """Characters of an error that are passed on."""
 
