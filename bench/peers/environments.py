@@ -154,9 +154,14 @@ def make(environment: Environment) -> None:
         raise
 
 
+def named(name: str) -> Environment:
+    """An environment by its name."""
+    return next(one for one in ENVIRONMENTS if one.name == name)
+
+
 def missing(name: str) -> str:
     """Why a contestant of that environment can't run; empty where it can."""
-    environment = next(one for one in ENVIRONMENTS if one.name == name)
+    environment = named(name)
     if environment.reason.exists():
         return f"its environment {name} can't be had: {environment.reason.read_text()}"
     if not environment.python.exists() or set_up.is_due(part(environment), retry=False):

@@ -124,7 +124,7 @@ def interpreter(contestant: Contestant) -> Path:
         return Path(sys.executable)
     if why := environments.missing(contestant.environment):
         raise Failed(why)
-    return next(one for one in environments.ENVIRONMENTS if one.name == contestant.environment).python
+    return environments.named(contestant.environment).python
 
 
 @dataclass

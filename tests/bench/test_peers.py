@@ -86,7 +86,7 @@ def test_an_environment_is_made_once_and_anew_when_it_is_gone(tmp_path: Path, mo
     monkeypatch.setattr(environments, "FOLDER", tmp_path / "peers")
     monkeypatch.setenv("CI", "")
     commands: list[list[str]] = []
-    environment = next(one for one in environments.ENVIRONMENTS if one.name == "floor")
+    environment = environments.named("floor")
 
     def run(command: list[str], why: str, env: Any = None) -> None:
         commands.append(command)
