@@ -23,7 +23,7 @@ import numpy as np
 
 from bench.by_hand import Workload
 from bench.peers import roster
-from greenload.energy.settle import settle
+from greenload.energy.settle import settle, threads_at_work
 
 AHEAD = 8
 """Batches that pass before the clock of wall time starts: as many as were held ready, or more."""
@@ -49,6 +49,11 @@ def cpu_s() -> float:
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     living = sum(_clock_s(child) for child in _descendants(os.getpid()))
     return time.process_time() + ended.ru_utime + ended.ru_stime + living
+
+
+def at_work() -> bool:
+    """Whether a thread of this process or of a descendant runs or waits for a core; the caller doesn't count."""
+    return threads_at_work() or any(threads_at_work(f"/proc/{child}/task") for child in _descendants(os.getpid()))
 
 
 def _clock_s(process: int) -> float:
@@ -99,14 +104,14 @@ def look(batches: Iterator[Any], images: int) -> dict[str, Any]:
 
 def window(batches: Iterator[Any], images: int) -> dict[str, Any]:
     """What passing ``images`` images takes, from rest to rest, after ``AHEAD`` batches whose CPU time counts too."""
-    before = settle(SETTLE_S, cpu_s=cpu_s)
+    before = settle(SETTLE_S, cpu_s=cpu_s, at_work=at_work)
     cpu = cpu_s()
     ahead = sum(len(next(batches)) for _ in range(AHEAD))
     wall, passed = time.perf_counter(), 0
     while passed < images:
         passed += len(next(batches))
     wall = time.perf_counter() - wall
-    after = settle(SETTLE_S, cpu_s=cpu_s)  # what was held ready is held ready again
+    after = settle(SETTLE_S, cpu_s=cpu_s, at_work=at_work)  # what was held ready is held ready again
     return {
         "images": ahead + passed,
         "cpu_s": cpu_s() - cpu,

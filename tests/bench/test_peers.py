@@ -139,6 +139,7 @@ def test_the_cpu_time_of_children_counts_while_they_live_and_once_they_have_ende
     before = worker.cpu_s()
     child = subprocess.Popen([sys.executable, "-c", BURN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdin is not None and child.stdout is not None
+    assert any(worker.at_work() or time.sleep(0.01) for _ in range(100)), "the child burns"
     assert child.stdout.readline() == "done\n"
     living = worker.cpu_s() - before
     child.communicate()
