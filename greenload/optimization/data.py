@@ -22,8 +22,9 @@ from greenload.system import file_output
 from greenload.text import screen_width
 
 if TYPE_CHECKING:
-    from greenload.optimization.coefficients import Coefficients  # TODO at the top, once it is merged
     from rich.console import RenderableType
+
+    from greenload.optimization.coefficients import Coefficients  # TODO at the top, once it is merged
 
 _PLANNED = "planned"
 
