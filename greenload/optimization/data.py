@@ -12,6 +12,7 @@ from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.errors import ReportError, UsageError
 from greenload.machine import Machine
+from greenload.optimization.coefficients import Coefficients
 from greenload.optimization.records import Candidate, Flip, HeldOut, Moved, Pace
 from greenload.optimization.training import Settings, Training
 from greenload.plans.plan import Plan
@@ -24,15 +25,7 @@ from greenload.text import screen_width
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from greenload.optimization.coefficients import Coefficients  # TODO at the top, once it is merged
-
 _PLANNED = "planned"
-
-
-def _no_coefficients() -> Coefficients:
-    from greenload.optimization.coefficients import Coefficients
-
-    return Coefficients()
 
 
 @public
@@ -61,7 +54,7 @@ class Optimization:
     candidates: tuple[Candidate, ...]
     """Every plan that was considered: the winner first, then by what they cost, those that were only priced last."""
     winner: str
-    """Its name among ``candidates``. Where ``unmet`` says something, the plan that comes nearest."""
+    """Its name among ``candidates``. Where no plan meets the demand, the one that comes nearest."""
     runner_up: str | None = None
     """The next best plan that was measured."""
     ties: tuple[str, ...] = ()
@@ -69,12 +62,12 @@ class Optimization:
     pareto: tuple[str, ...] = ()
     """Plans that no other beats both in joules and in memory held, those that hold least first."""
     unmet: str = ""
-    """Why no plan meets the demand, and what limits it, in one sentence; empty where the winner does."""
+    """Where no plan meets the demand: what limits the nearest one, in one sentence. Empty where the winner meets it."""
     saves_j: Figure = field(default_factory=Figure.missing)
     """Joules of the whole training that the winner spends less than today's plan, from paired windows."""
     saves_cpu_s: Figure = field(default_factory=Figure.missing)
     """The same in CPU seconds."""
-    coefficients: Coefficients = field(default_factory=lambda: _no_coefficients())
+    coefficients: Coefficients = field(default_factory=Coefficients)
     """What turned use into joules where no counter reads."""
     flips: tuple[Flip, ...] = ()
     held_out: tuple[HeldOut, ...] = ()
@@ -113,6 +106,13 @@ class Optimization:
         return plan_of(self.planned)
 
     @property
+    def planned_data(self) -> Mapping[str, Any]:
+        """The winner's plan as JSON data, as a plan's file has it."""
+        from greenload.planning.saved import plan_data
+
+        return plan_data(self.planned) if isinstance(self.planned, Plan) else self.planned
+
+    @property
     def best(self) -> Candidate:
         """The winner."""
         return self.candidate(self.winner)
@@ -136,12 +136,9 @@ class Optimization:
 
     def to_dict(self) -> dict[str, Any]:
         """The optimization as JSON data, valid by `OPTIMIZATION_SCHEMA`."""
-        from greenload.planning.saved import plan_data
-
         data = json_fields(replace(self, planned={}), Optimization)
         del data[_PLANNED]
-        plan = plan_data(self.planned) if isinstance(self.planned, Plan) else dict(self.planned)
-        return {"schema": OPTIMIZATION_SCHEMA} | data | {"plan": plan}
+        return {"schema": OPTIMIZATION_SCHEMA} | data | {"plan": dict(self.planned_data)}
 
     @classmethod
     def from_dict(cls, data: Any) -> Optimization:

@@ -57,6 +57,12 @@ def quantities(found: Optimization) -> tuple[Quantity, Quantity]:
     return both if joules_lead(found) else (both[1], both[0])
 
 
+def decisive(found: Optimization) -> Quantity:
+    """What the plan is to spend least of."""
+    noun = "joules" if found.training.objective == "energy" else "CPU seconds"
+    return next(quantity for quantity in quantities(found) if quantity.noun == noun)
+
+
 def joules_lead(found: Optimization) -> bool:
     """Whether joules come before CPU seconds: where a counter measures the processor's, and they decide."""
     counted = {
@@ -120,7 +126,7 @@ def saved_share(found: Optimization, quantity: Quantity) -> float | None:
 def verdict(found: Optimization) -> str:
     """What to use, in one sentence without its full stop."""
     if found.unmet:
-        return f"no plan meets the demand: {found.unmet.rstrip('.')}; the nearest is {found.winner}"
+        return f"no plan meets the demand; nearest is {found.winner}: {found.unmet.rstrip('.')}"
     if found.best.today:
         return f"keep today's plan: {found.winner}"
     return f"use {found.winner}"
@@ -180,7 +186,7 @@ def tie_text(found: Optimization) -> str:
     """Which plans can't be told from the winner; empty for none."""
     if not found.ties:
         return ""
-    return f"not told from the winner, which is the simplest of them: {'; '.join(found.ties)}"
+    return f"not told from the winner in what they cost: {'; '.join(found.ties)}"
 
 
 def flip_texts(found: Optimization) -> Iterator[tuple[Flip, str]]:
