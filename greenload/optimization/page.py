@@ -68,7 +68,7 @@ def _warning(found: Optimization) -> str:
 
 def _sentences(found: Optimization) -> Iterator[str]:
     best = found.best
-    for text in (views.against_today(found), views.holds(found, best), views.pays_off(best), views.tie_text(found)):
+    for text in (*views.against_today(found), views.holds(found, best), views.pays_off(best), views.tie_text(found)):
         if text:
             yield text
 
@@ -85,9 +85,8 @@ def _headlines(found: Optimization) -> Iterator[dict[str, str]]:
     yield _headline("Held in memory", memory, f"{bytes_text(found.training.ram)} allowed{disk}")
     rate = best.rates.later_samples_per_s
     if rate.value is not None:
-        demand = f"{found.training.demand:,.4g} demanded, " if found.training.demand is not None else ""
-        threads = f"{best.threads} thread{'' if best.threads == 1 else 's'}"
-        yield _headline("Images per second", amount(rate, resolve=False), f"{demand}{threads}")
+        demand = f"{views.number(found.training.demand)} demanded, " if found.training.demand is not None else ""
+        yield _headline("Images per second", amount(rate, resolve=False), f"{demand}{views.threads_text(best.threads)}")
 
 
 def _does(candidate: Candidate) -> str:
@@ -157,7 +156,7 @@ def _cells(found: Optimization, candidate: Candidate) -> Iterator[dict[str, str]
     yield text_cell(str(candidate.threads))
     epoch = candidate.break_even_epoch
     yield text_cell(str(epoch) if epoch is not None else DASH, "" if epoch is None else epoch)
-    yield text_cell(candidate.lost, kind="words")
+    yield text_cell(views.lost_text(found, candidate), kind="words")
 
 
 def _bytes_cell(count: float) -> dict[str, str]:
@@ -198,7 +197,7 @@ def _settings(found: Optimization) -> Iterator[tuple[str, str]]:
     if training.folder is not None:
         yield "disk allowed", f"{bytes_text(training.disk)} in {one_line(training.folder)}"
     if training.demand is not None:
-        yield "demand", f"{training.demand:,.4g} images per second"
+        yield "demand", f"{views.number(training.demand)} images per second"
     yield "processors", f"{training.threads} at most"
     yield "objective", training.objective
     yield "changes of pixels allowed", ", ".join(training.allow) or "none"
