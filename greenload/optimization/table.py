@@ -96,8 +96,7 @@ def _lost(found: Optimization) -> Iterator[str]:
 def _checks(found: Optimization) -> Iterator[str]:
     for run in found.held_out:
         yield f"held out: {views.held_out_text(run)}"
-    for _, text in views.flip_texts(found):
-        yield text
+    yield from map(views.flip_text, found.flips)
     yield from map(views.moved_text, found.moved)
     if text := views.pace_text(found.pace):
         yield text

@@ -10,7 +10,7 @@ from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.optimization.data import Optimization
 from greenload.optimization.records import Candidate, Flip, HeldOut, Moved, Outlay, Pace
 from greenload.report.rows import band
-from greenload.text import amount, bytes_text, percent
+from greenload.text import amount, bytes_text, number_text, percent
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def verdict(found: Optimization) -> str:
 
 
 def against_today(found: Optimization) -> Iterator[str]:
-    """What it saves in a whole training, a sentence a quantity; none where today's plan wasn't run, or is the winner."""
+    """What it saves in a whole training, a sentence a quantity; none where today's plan wasn't run, or wins."""
     today = found.today
     if today is None or today.outlay is None or found.best.today:
         return
@@ -172,7 +172,7 @@ def holds(found: Optimization, candidate: Candidate) -> str:
     disk = f", {bytes_text(candidate.disk_bytes)} on disk" if candidate.disk_bytes else ""
     rate = candidate.rates.later_samples_per_s
     speed = f", {amount(rate, resolve=False)} images/s" if rate.value is not None else ""
-    demand = f" ({number(training.demand)} demanded)" if training.demand is not None and speed else ""
+    demand = f" ({number_text(training.demand)} demanded)" if training.demand is not None and speed else ""
     return (
         f"it holds {memory} in memory ({bytes_text(training.ram)} allowed){disk}{share}; "
         f"{threads_text(candidate.threads)}{speed}{demand}"
@@ -182,11 +182,6 @@ def holds(found: Optimization, candidate: Candidate) -> str:
 def threads_text(threads: int) -> str:
     """``"2 threads"``."""
     return f"{threads} thread{'' if threads == 1 else 's'}"
-
-
-def number(value: float) -> str:
-    """A number in four digits, never as a power of ten: ``"12,190"``, ``"0.1234"``."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def lost_text(found: Optimization, candidate: Candidate) -> str:
@@ -208,12 +203,6 @@ def tie_text(found: Optimization) -> str:
     return f"not told from the winner in what they cost: {'; '.join(found.ties)}"
 
 
-def flip_texts(found: Optimization) -> Iterator[tuple[Flip, str]]:
-    """Each coefficient with what becomes of the choice if it is another."""
-    for flip in found.flips:
-        yield flip, flip_text(flip)
-
-
 def flip_text(flip: Flip) -> str:
     """``"watts per GB held, 0.392 ±40 % here: from 1.31 up tf would cost less"``."""
     used = f"{flip.coefficient}, {flip.value:.3g}{f' ±{percent(flip.band)}' if flip.band else ''} here"
@@ -227,11 +216,11 @@ def flip_text(flip: Flip) -> str:
 def held_out_text(run: HeldOut) -> str:
     """A run held out in words: predicted, seen, and whether that fits."""
     plural = "" if run.epochs == 1 else "s"
-    parts = [f"predicted {amount(run.predicted_cpu_s, resolve=False)} CPU s, seen {number(run.seen_cpu_s)}"]
+    parts = [f"predicted {amount(run.predicted_cpu_s, resolve=False)} CPU s, seen {number_text(run.seen_cpu_s)}"]
     if run.seen_energy_j is not None and run.predicted_energy_j.value is not None:
         model = f", {band([run.predicted_energy_j])}" if run.predicted_energy_j.provenance == "modelled" else ""
         predicted = amount(run.predicted_energy_j, resolve=False)
-        parts.append(f"predicted {predicted} J{model}, seen {number(run.seen_energy_j)}")
+        parts.append(f"predicted {predicted} J{model}, seen {number_text(run.seen_energy_j)}")
     fits = "inside the interval" if run.inside else "outside the interval"
     return f"{run.name}, {run.epochs} epoch{plural} of {run.samples:,} other images: {'; '.join(parts)}: {fits}"
 

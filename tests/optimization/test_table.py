@@ -85,7 +85,7 @@ def test_a_flip_within_its_band_is_a_doubt() -> None:
 def test_a_demand_that_nothing_meets_is_said_first() -> None:
     found = optimization(demand=20_000.0)
     first = shown(found).splitlines()[0]
-    assert first.startswith(f"no plan meets the demand; nearest is {PLANES}: it gives 12,19")
+    assert first.startswith(f"no plan meets the demand; nearest is {PLANES}: it gives 12,188 of 20,000")
     assert "e+0" not in shown(found) and "(20,000 demanded)" in shown(found)
 
 
