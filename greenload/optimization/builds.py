@@ -61,6 +61,8 @@ class Build(Record):
     """CPU seconds that beginning an epoch takes; 0 where it wasn't looked at."""
     kept_bytes: float | None = None
     """Of what was kept of these samples; None where nobody counts."""
+    kept_samples: int | None = None
+    """How many of them were kept."""
     seconds: float = 0.0
     """Wall seconds that all of it took."""
     failed: str = ""
