@@ -24,7 +24,7 @@ _ALLOW = (
     "float16 in place of float32) and shrunk-cache (keep images made smaller); by default none"
 )
 _TEXT = 40
-"""Characters of what runs now: beside it bar, share and time stand on 80 columns."""
+"""Characters of what runs now: beside it bar, share and time stand on 80 columns. The bar itself says what is left."""
 
 
 _SEARCH = ".search"
@@ -119,7 +119,7 @@ def _found(options: argparse.Namespace) -> Optimization:
             threads=options.threads,
             seconds=options.seconds,
             out=kept,
-            progress=lambda share, text: update(share, shortened(text, _TEXT)),
+            progress=lambda share, text: update(share, shortened(text.partition("; ")[0], _TEXT)),
         )
     interrupt.left = ""
     return _named(found, options.pipeline)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from greenload.energy.figures import scale
@@ -11,6 +11,7 @@ from greenload.optimization.chart import cost_chart, part_charts
 from greenload.optimization.coefficients import Coefficient
 from greenload.optimization.data import Optimization
 from greenload.optimization.records import Candidate
+from greenload.plans.plan import Plan
 from greenload.report.html import render
 from greenload.report.page import machine_rows
 from greenload.report.rows import band
@@ -43,7 +44,7 @@ def page_values(found: Optimization) -> dict[str, Any]:
         "heads": heads(found),
         "body": [{"name": one.name, "cells": list(_cells(found, one))} for one in views.measured(found)],
         "priced": [_priced(candidate) for candidate in views.priced(found)],
-        "steps": list(_steps(found.planned_data)),
+        "steps": list(_steps(found.planned)),
         "held_out": [
             {"kind": "good" if run.inside else "doubt", "text": views.held_out_text(run)} for run in found.held_out
         ],
@@ -177,19 +178,22 @@ def _coefficient(found: Optimization, each: Coefficient) -> dict[str, str]:
     return {"kind": kind, "text": said, "source": f"{each.provenance}: {each.source}"}
 
 
-def _steps(data: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """The plan's steps, as far as its file tells them."""
-    steps = data.get("steps")
-    for step in steps if isinstance(steps, Sequence) and not isinstance(steps, str) else ():
-        if isinstance(step, Mapping):
-            stages = step.get("stages")
-            texts = [str(stage) for stage in stages] if isinstance(stages, list | tuple) else []
-            yield {
-                "name": str(step.get("name", "")),
-                "stages": " + ".join(texts),
-                "backend": str(step.get("backend", "")),
-                "out": str(step.get("out", "")),
-            }
+def _steps(planned: Plan | Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """The plan's steps and where they run, as far as its file tells them."""
+    if isinstance(planned, Plan):
+        for step in planned.steps:
+            yield _step(step.name, step.backend, step.keeps.form if step.keeps else "")
+        return
+    steps = planned.get("steps")
+    for each in steps if isinstance(steps, list | tuple) else ():
+        if isinstance(each, Mapping):
+            keeps = each.get("keeps")
+            form = keeps.get("form") if isinstance(keeps, Mapping) else ""
+            yield _step(each.get("name"), each.get("backend"), form)
+
+
+def _step(name: object, backend: object, form: object) -> dict[str, str]:
+    return {"name": one_line(name), "backend": one_line(backend), "keeps": one_line(form)}
 
 
 def _settings(found: Optimization) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +20,12 @@ from greenload.optimization.verdict import judge
 TODAY, STREAMING = "tf, streaming, 2 threads", "native, streaming, 2 threads"
 PLANES, PIXELS = "native, planes in memory, 2 threads", "native, pixels in memory, 2 threads"
 DISK, SMALLER = "native, pixels on disk, 2 threads", "native, no antialias, streaming, 2 threads"
-PLAN = {
-    "schema": "greenload.plan/1",
+PLAN: Mapping[str, Any] = {
+    "format": "greenload.plan/1",
     "steps": [
-        {"name": "Decode", "stages": ["Decode"], "backend": "native", "out": "uint8 HWC"},
-        {"name": "RandomResizedCrop", "stages": ["RandomResizedCrop", "flip"], "backend": "native", "out": "uint8"},
+        {"name": "Read: ImageFolder + Shuffle", "kind": "read", "backend": "tf"},
+        {"name": "Cache", "kind": "cache", "backend": "tf", "keeps": {"form": "planes"}},
+        {"name": "Decode + crop", "kind": "pixels", "backend": "native"},
     ],
 }
 """Of a plan's file, what is shown."""
