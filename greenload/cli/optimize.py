@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,11 @@ _ALLOW = (
     "float16 in place of float32) and shrunk-cache (keep images made smaller); by default none"
 )
 _TEXT = 40
-"""Characters of what runs now: beside it bar, share and time stand on 80 columns."""
+"""Characters of what runs now: beside it bar, share and time stand on 80 columns. The bar itself says what is left."""
+
+
+_SEARCH = ".search"
+"""Behind the name of the file that is to be written: what keeps the measurements until then."""
 
 
 def add_command(add: AddCommand) -> None:
@@ -61,6 +66,7 @@ def _optimize(options: argparse.Namespace) -> int:
             found.plan.save(options.plan)
     finally:
         present(options, found.save, found.html, found.render())
+    _forget(options)
     if options.plan:
         say(f"the plan: {options.plan}, for gl.load(gl.load_plan({options.plan!r})) and greenload profile")
     if found.unmet:
@@ -98,7 +104,8 @@ def _found(options: argparse.Namespace) -> Optimization:
     quiet_tensorflow()
     from greenload.optimization.optimize import optimize
 
-    interrupt.left = _left(options.json)
+    kept = _kept_in(options)
+    interrupt.left = _left(kept)
     with progress("starting") as update:
         found = optimize(
             pipeline,
@@ -111,11 +118,17 @@ def _found(options: argparse.Namespace) -> Optimization:
             objective=options.objective,
             threads=options.threads,
             seconds=options.seconds,
-            out=options.json,
-            progress=lambda share, text: update(share, shortened(text, _TEXT)),
+            out=kept,
+            progress=lambda share, text: update(share, shortened(text.partition("; ")[0], _TEXT)),
         )
     interrupt.left = ""
     return _named(found, options.pipeline)
+
+
+def _kept_in(options: argparse.Namespace) -> str | None:
+    """The file that keeps measurements while the search runs: beside the one that is to be written, if one is."""
+    named = options.json or options.plan
+    return f"{named}{_SEARCH}" if named else None
 
 
 def _named(found: Any, pipeline: str) -> Any:
@@ -124,8 +137,15 @@ def _named(found: Any, pipeline: str) -> Any:
     return replace(found, settings=replace(found.settings, details=details))
 
 
+def _forget(options: argparse.Namespace) -> None:
+    """Remove the measurements of a search that has ended and is written."""
+    if kept := _kept_in(options):
+        with contextlib.suppress(OSError):
+            os.remove(kept)
+
+
 def _left(file: str | None) -> str:
     """What an interrupt leaves."""
     if file is None:
-        return "nothing was kept: with --json FILE the same command would go on from it"
+        return "nothing was kept: with --json or --plan FILE the same command would go on from it"
     return f"what was measured is kept in {printable(file)}: the same command goes on from it"

@@ -84,7 +84,7 @@ def _point(
     kept = candidate.kept or "nothing kept"
     named = in_front or role in ("use", "nearest", "today", "runner-up")
     lines = [candidate.name, f"{described(cost, unit)}", f"{bytes_text(candidate.ram_bytes)} in memory"]
-    lines += [f"not chosen: {candidate.lost.rstrip('.')}"] if candidate.lost else []
+    lines += [f"not chosen: {views.lost_text(found, candidate)}"] if candidate.lost else []
     return figure_point(
         candidate.name,
         held,

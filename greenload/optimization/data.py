@@ -108,9 +108,11 @@ class Optimization:
     @property
     def planned_data(self) -> Mapping[str, Any]:
         """The winner's plan as JSON data, as a plan's file has it."""
+        if not isinstance(self.planned, Plan):
+            return self.planned
         from greenload.planning.saved import plan_data
 
-        return plan_data(self.planned) if isinstance(self.planned, Plan) else self.planned
+        return plan_data(self.planned)
 
     @property
     def best(self) -> Candidate:

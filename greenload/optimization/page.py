@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from greenload.energy.figures import Figure, scale
+from greenload.energy.figures import scale
 from greenload.optimization import views
 from greenload.optimization.chart import cost_chart, part_charts
+from greenload.optimization.coefficients import Coefficient
 from greenload.optimization.data import Optimization
 from greenload.optimization.records import Candidate
+from greenload.plans.plan import Plan
 from greenload.report.html import render
 from greenload.report.page import machine_rows
 from greenload.report.rows import band
 from greenload.report.sortable import figure_cell, text_cell
-from greenload.text import DASH, amount, bytes_text, one_line, percent
+from greenload.text import DASH, amount, bytes_text, number_text, one_line, percent
 
 
 def optimization_html(found: Optimization) -> str:
@@ -38,17 +40,17 @@ def page_values(found: Optimization) -> dict[str, Any]:
         "sentences": [f"{text[0].upper()}{text[1:]}" for text in _sentences(found)],
         "chart": cost_chart(found),
         "part_charts": part_charts(found),
+        "lost": [{"name": one.name, "text": views.lost_text(found, one)} for one in views.measured(found) if one.lost],
         "heads": heads(found),
         "body": [{"name": one.name, "cells": list(_cells(found, one))} for one in views.measured(found)],
         "priced": [_priced(candidate) for candidate in views.priced(found)],
-        "steps": list(_steps(found.planned_data)),
-        "flips": [{"kind": "doubt" if flip.within else "good", "text": text} for flip, text in views.flip_texts(found)],
+        "steps": list(_steps(found.planned)),
         "held_out": [
             {"kind": "good" if run.inside else "doubt", "text": views.held_out_text(run)} for run in found.held_out
         ],
         "moved": [views.moved_text(moved) for moved in found.moved],
         "pace": views.pace_text(found.pace),
-        "coefficients": [_coefficient(each) for each in found.coefficients.each().values()],
+        "coefficients": [_coefficient(found, each) for each in found.coefficients.each().values()],
         "notes": [note.rstrip(".") for note in (*found.coefficients.left_out, *found.notes)],
         "meters": found.meters,
         "facts": [*_settings(found), *machine_rows(machine), ("greenload", found.greenload), ("found", found.created)],
@@ -67,8 +69,7 @@ def _warning(found: Optimization) -> str:
 
 
 def _sentences(found: Optimization) -> Iterator[str]:
-    best = found.best
-    for text in (views.against_today(found), views.holds(found, best), views.pays_off(best), views.tie_text(found)):
+    for text in (views.pays_off(found.best), views.tie_text(found)):
         if text:
             yield text
 
@@ -77,7 +78,7 @@ def _headlines(found: Optimization) -> Iterator[dict[str, str]]:
     """What to use, what it saves, what it holds, how fast it is."""
     best = found.best
     label = "Nearest to the demand" if found.unmet else "Keep" if best.today else "Use"
-    yield _headline(label, best.name, _does(best))
+    yield _headline(label, best.name, _does(best)) | {"wide": "on a telephone"}
     for quantity in views.quantities(found):
         yield from _saved(found, quantity)
     memory = bytes_text(best.ram_bytes) if best.ram_bytes else "nothing"
@@ -85,9 +86,8 @@ def _headlines(found: Optimization) -> Iterator[dict[str, str]]:
     yield _headline("Held in memory", memory, f"{bytes_text(found.training.ram)} allowed{disk}")
     rate = best.rates.later_samples_per_s
     if rate.value is not None:
-        demand = f"{found.training.demand:,.4g} demanded, " if found.training.demand is not None else ""
-        threads = f"{best.threads} thread{'' if best.threads == 1 else 's'}"
-        yield _headline("Images per second", amount(rate, resolve=False), f"{demand}{threads}")
+        demand = f"{number_text(found.training.demand)} demanded, " if found.training.demand is not None else ""
+        yield _headline("Images per second", amount(rate, resolve=False), f"{demand}{views.threads_text(best.threads)}")
 
 
 def _does(candidate: Candidate) -> str:
@@ -129,7 +129,7 @@ def heads(found: Optimization) -> list[str]:
         columns.append(f"{quantity.unit.name} in all{f', {said}' if said else ''}")
     columns += [f"{joules.unit.name} an epoch", "CPU ms/image, first epoch", "CPU ms/image, later", "images/s, later"]
     columns += ["held in memory", *(["held on disk"] if _has_disk(found) else []), "threads", "pays off in epoch"]
-    return [*columns, "why it wasn't chosen"]
+    return columns
 
 
 def _joules(found: Optimization) -> views.Quantity:
@@ -157,7 +157,6 @@ def _cells(found: Optimization, candidate: Candidate) -> Iterator[dict[str, str]
     yield text_cell(str(candidate.threads))
     epoch = candidate.break_even_epoch
     yield text_cell(str(epoch) if epoch is not None else DASH, "" if epoch is None else epoch)
-    yield text_cell(candidate.lost, kind="words")
 
 
 def _bytes_cell(count: float) -> dict[str, str]:
@@ -170,24 +169,31 @@ def _priced(candidate: Candidate) -> str:
     return f"{candidate.name}: {said}"
 
 
-def _coefficient(each: Any) -> dict[str, str]:
-    figure = Figure(each.value, each.value, each.value, each.provenance, each.band)
-    return {"name": each.name, "value": f"{each.value:.3g}", "known": band([figure]), "source": each.source}
+def _coefficient(found: Optimization, each: Coefficient) -> dict[str, str]:
+    """What is modelled and how, and where the choice would be another."""
+    flip = next((flip for flip in found.flips if flip.coefficient == each.name), None)
+    band = f" ±{percent(each.band)}" if each.band else ""
+    said = views.flip_text(flip) if flip is not None else f"{each.name}, {each.value:.3g}{band} here"
+    kind = "doubt" if flip is not None and flip.within else "good"
+    return {"kind": kind, "text": said, "source": f"{each.provenance}: {each.source}"}
 
 
-def _steps(data: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """The plan's steps, as far as its file tells them."""
-    steps = data.get("steps")
-    for step in steps if isinstance(steps, Sequence) and not isinstance(steps, str) else ():
-        if isinstance(step, Mapping):
-            stages = step.get("stages")
-            texts = [str(stage) for stage in stages] if isinstance(stages, list | tuple) else []
-            yield {
-                "name": str(step.get("name", "")),
-                "stages": " + ".join(texts),
-                "backend": str(step.get("backend", "")),
-                "out": str(step.get("out", "")),
-            }
+def _steps(planned: Plan | Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """The plan's steps and where they run, as far as its file tells them."""
+    if isinstance(planned, Plan):
+        for step in planned.steps:
+            yield _step(step.name, step.backend, step.keeps.form if step.keeps else "")
+        return
+    steps = planned.get("steps")
+    for each in steps if isinstance(steps, list | tuple) else ():
+        if isinstance(each, Mapping):
+            keeps = each.get("keeps")
+            form = keeps.get("form") if isinstance(keeps, Mapping) else ""
+            yield _step(each.get("name"), each.get("backend"), form)
+
+
+def _step(name: object, backend: object, form: object) -> dict[str, str]:
+    return {"name": one_line(name), "backend": one_line(backend), "keeps": one_line(form)}
 
 
 def _settings(found: Optimization) -> Iterator[tuple[str, str]]:
@@ -198,11 +204,11 @@ def _settings(found: Optimization) -> Iterator[tuple[str, str]]:
     if training.folder is not None:
         yield "disk allowed", f"{bytes_text(training.disk)} in {one_line(training.folder)}"
     if training.demand is not None:
-        yield "demand", f"{training.demand:,.4g} images per second"
+        yield "demand", f"{number_text(training.demand)} images per second"
     yield "processors", f"{training.threads} at most"
     yield "objective", training.objective
     yield "changes of pixels allowed", ", ".join(training.allow) or "none"
-    yield "search", f"{settings.seconds:,.4g} s at most, {settings.records:,} images, seed {settings.seed}"
+    yield "search", f"{number_text(settings.seconds)} s at most, {settings.records:,} images, seed {settings.seed}"
     for name, value in settings.details.items():
         if value not in (None, "", []) and not isinstance(value, Mapping):
             yield str(name).replace("_", " "), one_line(value)

@@ -34,6 +34,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from greenload.energy.figures import Figure
@@ -176,21 +177,22 @@ class Differences:
 
 def _residual_square(rows: Sequence[Mapping[int, float]]) -> tuple[float, int]:
     """The residual mean square of the layout ``y = row + column + noise``, by least squares, and its df."""
-    columns = sorted({column for row in rows for column in row})
-    values = np.array([[row.get(column, np.nan) for column in columns] for row in rows]).reshape(len(rows), -1)
-    known = np.isfinite(values)
-    counts = known.sum(axis=1, keepdims=True)
-    known, values, counts = known[counts[:, 0] > 1], values[counts[:, 0] > 1], counts[counts[:, 0] > 1]
-    if not len(values):
+    rows = [row for row in rows if len(row) > 1]
+    if not rows:
         return 0.0, 0
-    weights = known.astype(np.float64)
-    rest = np.where(known, values, 0.0)
-    rest = (rest - rest.sum(axis=1, keepdims=True) / counts) * weights
+    columns = sorted({column for row in rows for column in row})
+    values = np.array([[row.get(column, np.nan) for column in columns] for row in rows])
+    weights = np.isfinite(values).astype(np.float64)
+    counts = weights.sum(axis=1, keepdims=True)
+
+    def less_row_means(table: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (table - (table * weights).sum(axis=1, keepdims=True) / counts) * weights
+
+    rest = less_row_means(np.nan_to_num(values))
     normal = np.diag(weights.sum(axis=0)) - weights.T @ (weights / counts)
     effects, _, rank, _ = np.linalg.lstsq(normal, rest.sum(axis=0), rcond=1e-9)
-    fitted = weights * effects
-    rest = rest - (fitted - fitted.sum(axis=1, keepdims=True) / counts) * weights
-    df = int(weights.sum()) - len(values) - int(rank)
+    rest = rest - less_row_means(np.broadcast_to(effects, weights.shape))
+    df = int(weights.sum()) - len(rows) - int(rank)
     return (float((rest**2).sum()) / df, df) if df > 0 else (0.0, 0)
 
 

@@ -22,11 +22,12 @@ def render_optimization(found: Optimization) -> RenderableType:
     """An optimization for a rich console."""
     lines: list[RenderableType] = [Sentence(printable(views.verdict(found)), "bold red" if found.unmet else "bold")]
     best = found.best
-    first = [views.against_today(found), views.holds(found, best), views.pays_off(best), views.tie_text(found)]
-    lines += [Sentence(printable(text)) for text in first if text]
+    first = [*views.against_today(found), views.holds(found, best), views.pays_off(best), views.tie_text(found)]
+    lines += [Sentence(printable(text), indent=2) for text in first if text]
     lines += ["", _plans(found)]
-    lines += [Sentence(printable(text)) for text in _lost(found)]
-    lines += [Sentence(printable(text)) for text in _checks(found)]
+    for head, texts in (("Why not the others", _lost(found)), ("Checks", _checks(found))):
+        said = [Sentence(printable(text), indent=2) for text in texts]
+        lines += [Sentence(head, "bold"), *said] if said else []
     lines += [Sentence(printable(f"note: {note}"), "dim") for note in (*found.coefficients.left_out, *found.notes)]
     if not found.finished:
         lines.append(Sentence("not finished: search again with the same file, and it goes on", "bold"))
@@ -44,7 +45,7 @@ def _plans(found: Optimization) -> FigureTable:
         for quantity in (first, second)
     ]
     of_epoch = _model(views.marked_modelled(outlay.per_epoch_j for outlay in outlays))
-    heads += [f"{joules.unit.name}\nan epoch{of_epoch}", "CPU ms\nan image", "images/s", "held in\nmemory"]
+    heads += [f"{joules.unit.name}\nan epoch{of_epoch}", "CPU ms an\nimage, later", "images/s", "held in\nmemory"]
     heads += [*(["held on\ndisk"] if disk else []), "threads", "pays off\nin epoch"]
     lines = []
     for candidate in shown:
@@ -56,7 +57,8 @@ def _plans(found: Optimization) -> FigureTable:
         cells += [amount(candidate.rates.later_samples_per_s, resolve=False), _bytes(candidate.ram_bytes)]
         cells += [_bytes(candidate.disk_bytes)] if disk else []
         cells += [str(candidate.threads), str(candidate.break_even_epoch or DASH)]
-        lines.append(Line((_name(found, candidate), *cells)))
+        leads = candidate.name in (found.winner, found.runner_up) or candidate.today
+        lines.append(Line((_name(found, candidate), *cells), "" if leads else "dim"))
     return FigureTable("plan", heads, lines)
 
 
@@ -83,7 +85,7 @@ def _lost(found: Optimization) -> Iterator[str]:
     run = views.measured(found)
     for candidate in run[:_PLANS_SHOWN]:
         if candidate.lost and candidate.name != found.winner:
-            yield f"not {candidate.name}: {candidate.lost.rstrip('.')}"
+            yield f"{candidate.name}: {views.lost_text(found, candidate)}"
     more, left = len(run) - _PLANS_SHOWN, len(views.priced(found))
     if more > 0:
         yield f"{more} more {'plan was' if more == 1 else 'plans were'} run: the JSON and the page have them"
@@ -94,8 +96,7 @@ def _lost(found: Optimization) -> Iterator[str]:
 def _checks(found: Optimization) -> Iterator[str]:
     for run in found.held_out:
         yield f"held out: {views.held_out_text(run)}"
-    for _, text in views.flip_texts(found):
-        yield text
+    yield from map(views.flip_text, found.flips)
     yield from map(views.moved_text, found.moved)
     if text := views.pace_text(found.pace):
         yield text

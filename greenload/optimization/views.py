@@ -10,7 +10,7 @@ from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.optimization.data import Optimization
 from greenload.optimization.records import Candidate, Flip, HeldOut, Moved, Outlay, Pace
 from greenload.report.rows import band
-from greenload.text import amount, bytes_text, percent
+from greenload.text import amount, bytes_text, number_text, percent
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,7 @@ def saved_share(found: Optimization, quantity: Quantity) -> float | None:
     """The saving as a share of what today's plan spends; None where it isn't known, or not told from zero."""
     figure, today = saving(found, quantity), found.today
     whole = quantity.of(today.outlay).value if today is not None and today.outlay is not None else None
-    if figure.value is None or figure.low is None or not whole or figure.low <= 0:
-        return None
-    return figure.value / whole
+    return None if figure.value is None or not whole or cannot_tell(figure) else figure.value / whole
 
 
 def verdict(found: Optimization) -> str:
@@ -132,27 +130,31 @@ def verdict(found: Optimization) -> str:
     return f"use {found.winner}"
 
 
-def against_today(found: Optimization) -> str:
-    """What that saves, in one sentence; empty where today's plan wasn't run, or is the winner."""
+def against_today(found: Optimization) -> Iterator[str]:
+    """What it saves in a whole training, a sentence a quantity; none where today's plan wasn't run, or wins."""
     today = found.today
     if today is None or today.outlay is None or found.best.today:
-        return ""
-    parts = [part for quantity in quantities(found) if (part := _saves(found, quantity, today.outlay))]
-    return f"against today's plan, in {epochs_text(found)}: {'; '.join(parts)}" if parts else ""
+        return
+    for quantity in quantities(found):
+        figure, whole = saving(found, quantity), quantity.of(today.outlay)
+        if figure.value is not None and figure.low is not None and figure.high is not None:
+            yield _saves(found, quantity, figure, whole)
 
 
-def _saves(found: Optimization, quantity: Quantity, today: Outlay) -> str:
-    figure, whole = saving(found, quantity), quantity.of(today)
-    if figure.value is None or figure.low is None or figure.high is None:
-        return ""
+def _saves(found: Optimization, quantity: Quantity, figure: Figure, whole: Figure) -> str:
+    unit, noun = quantity.unit, quantity.noun
     model = f", {band([figure])}" if figure.provenance == "modelled" else ""
-    texts = quantity.unit.text(figure), quantity.unit.text(whole)
-    if figure.low <= 0 <= figure.high:
-        return f"{quantity.noun} aren't told apart (saves {texts[0]} of {texts[1]}{model})"
-    if figure.value < 0:
-        return f"{quantity.unit.text(scale(figure, -1))} more than {texts[1]}{model}"
-    share = saved_share(found, quantity)
-    return f"saves {percent(share)} of the {quantity.noun}, {texts[0]} of {texts[1]}{model}"
+    amounts = f"{amount(unit.of(figure), resolve=False)} of {unit.text(whole)} in {epochs_text(found)}{model}"
+    if cannot_tell(figure):
+        return f"its {noun} aren't told from those of today's plan: saves {amounts}"
+    if (figure.value or 0.0) < 0:
+        return f"it takes {unit.text(scale(figure, -1))} more than today's plan, {unit.text(whole)}{model}"
+    return f"it saves {percent(saved_share(found, quantity))} of today's {noun}: {amounts}"
+
+
+def cannot_tell(figure: Figure) -> bool:
+    """Whether the interval of a difference holds zero."""
+    return figure.low is None or figure.high is None or figure.low <= 0 <= figure.high
 
 
 def epochs_text(found: Optimization) -> str:
@@ -165,14 +167,26 @@ def epochs_text(found: Optimization) -> str:
 def holds(found: Optimization, candidate: Candidate) -> str:
     """What a plan keeps and needs, in one sentence: memory, disk, threads, rate."""
     training = found.training
-    memory = f"{bytes_text(candidate.ram_bytes)} in memory" if candidate.ram_bytes else "nothing in memory"
+    share = f", {percent(candidate.share)} of the set" if candidate.kept and candidate.share < 1 else ""
+    memory = bytes_text(candidate.ram_bytes) if candidate.ram_bytes else "nothing"
     disk = f", {bytes_text(candidate.disk_bytes)} on disk" if candidate.disk_bytes else ""
-    share = f" ({percent(candidate.share)} of the set)" if candidate.kept and candidate.share < 1 else ""
-    threads = f"{candidate.threads} thread{'' if candidate.threads == 1 else 's'}"
     rate = candidate.rates.later_samples_per_s
     speed = f", {amount(rate, resolve=False)} images/s" if rate.value is not None else ""
-    demand = f" ({training.demand:,.4g} demanded)" if training.demand is not None and speed else ""
-    return f"it keeps {memory} of {bytes_text(training.ram)} allowed{disk}{share}; {threads}{speed}{demand}"
+    demand = f" ({number_text(training.demand)} demanded)" if training.demand is not None and speed else ""
+    return (
+        f"it holds {memory} in memory ({bytes_text(training.ram)} allowed){disk}{share}; "
+        f"{threads_text(candidate.threads)}{speed}{demand}"
+    )
+
+
+def threads_text(threads: int) -> str:
+    """``"2 threads"``."""
+    return f"{threads} thread{'' if threads == 1 else 's'}"
+
+
+def lost_text(found: Optimization, candidate: Candidate) -> str:
+    """Why a plan wasn't chosen, without the winner's name, which stands above."""
+    return candidate.lost.replace(f" than {found.winner}", "").rstrip(".")
 
 
 def pays_off(candidate: Candidate) -> str:
@@ -189,12 +203,6 @@ def tie_text(found: Optimization) -> str:
     return f"not told from the winner in what they cost: {'; '.join(found.ties)}"
 
 
-def flip_texts(found: Optimization) -> Iterator[tuple[Flip, str]]:
-    """Each coefficient with what becomes of the choice if it is another."""
-    for flip in found.flips:
-        yield flip, flip_text(flip)
-
-
 def flip_text(flip: Flip) -> str:
     """``"watts per GB held, 0.392 ±40 % here: from 1.31 up tf would cost less"``."""
     used = f"{flip.coefficient}, {flip.value:.3g}{f' ±{percent(flip.band)}' if flip.band else ''} here"
@@ -208,11 +216,11 @@ def flip_text(flip: Flip) -> str:
 def held_out_text(run: HeldOut) -> str:
     """A run held out in words: predicted, seen, and whether that fits."""
     plural = "" if run.epochs == 1 else "s"
-    parts = [f"predicted {amount(run.predicted_cpu_s, resolve=False)} CPU s, seen {_near(run.seen_cpu_s)}"]
+    parts = [f"predicted {amount(run.predicted_cpu_s, resolve=False)} CPU s, seen {number_text(run.seen_cpu_s)}"]
     if run.seen_energy_j is not None and run.predicted_energy_j.value is not None:
         model = f", {band([run.predicted_energy_j])}" if run.predicted_energy_j.provenance == "modelled" else ""
         predicted = amount(run.predicted_energy_j, resolve=False)
-        parts.append(f"predicted {predicted} J{model}, seen {_near(run.seen_energy_j)}")
+        parts.append(f"predicted {predicted} J{model}, seen {number_text(run.seen_energy_j)}")
     fits = "inside the interval" if run.inside else "outside the interval"
     return f"{run.name}, {run.epochs} epoch{plural} of {run.samples:,} other images: {'; '.join(parts)}: {fits}"
 
@@ -226,14 +234,8 @@ def moved_text(moved: Moved) -> str:
 
 def pace_text(pace: tuple[Pace, ...]) -> str:
     """Power by threads at the demanded rate; empty where it wasn't measured."""
-    each = [
-        f"{one.threads} thread{'' if one.threads == 1 else 's'} {amount(one.power_w, resolve=False)} W" for one in pace
-    ]
+    each = [f"{threads_text(one.threads)} {amount(one.power_w, resolve=False)} W" for one in pace]
     return f"power of the machine at the demanded rate: {', '.join(each)}" if each else ""
-
-
-def _near(value: float) -> str:
-    return f"{value:,.4g}"
 
 
 def marked_modelled(figures: Iterable[Figure]) -> str:

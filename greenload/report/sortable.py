@@ -23,6 +23,6 @@ def text_cell(text: str, value: float | str | None = None, kind: str = "") -> di
     Args:
         text: what is shown.
         value: what it is sorted by; the text where it is None.
-        kind: class of its style; ``"words"`` for sentences.
+        kind: class of its style; ``"role"`` for words, which begin at the left.
     """
     return {"value": text if value is None else str(value), "text": text, "kind": kind, "hint": ""}

@@ -42,7 +42,9 @@ def test_the_pareto_set_is_joined_and_the_rest_marked() -> None:
         "randaugment": "",
         "mixup": "",
     }
-    assert [name for name, point in points.items() if point.tag != point.name] == ["trivial"], "not the best mean itself"
+    assert [name for name, point in points.items() if point.tag != point.name] == ["trivial"], (
+        "not the best mean itself"
+    )
     assert "tied with trivial" in points["randaugment"].tip and "1,500 ±20 J" in points["randaugment"].tip
     assert chart.has_choice and chart.has_ties
 
