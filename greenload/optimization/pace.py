@@ -84,8 +84,13 @@ def _mean(values: Sequence[float]) -> Figure:
     return Figure(mean, mean - half, mean + half, "measured")
 
 
-def samples_of(dataset: Any) -> Iterator[int]:
-    """The samples of each batch of a dataset, epoch after epoch."""
+def samples_of(dataset: Any, batched: bool) -> Iterator[int]:
+    """The samples of each batch of a dataset, epoch after epoch.
+
+    Args:
+        dataset: of ``(images, labels)``.
+        batched: whether its elements are batches.
+    """
     while True:
         for images, _ in dataset:
-            yield int(images.shape[0])
+            yield int(images.shape[0]) if batched else 1

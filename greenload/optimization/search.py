@@ -22,7 +22,7 @@ from greenload.optimization.coefficients import Coefficients
 from greenload.optimization.outlay import cost, outlay
 from greenload.optimization.race import BuildCost, Differences, RaceRules, Standing, standing
 from greenload.optimization.records import Candidate, Rates
-from greenload.optimization.training import Settings, Training
+from greenload.optimization.training import OBJECTIVES, Objective, Settings, Training
 from greenload.optimization.trials import Trials
 from greenload.optimization.verdict import Verdict, breaks, judge
 from greenload.plans.plan import Plan
@@ -74,10 +74,8 @@ class Judged:
     coefficients: Coefficients
     candidates: tuple[Candidate, ...]
     """In the order of the options, with rates where they were measured."""
-    costs: tuple[BuildCost, ...]
-    """Of each build, what is to be spent least of."""
-    cpu_costs: tuple[BuildCost, ...]
-    """The same in CPU seconds."""
+    by_objective: Mapping[Objective, tuple[BuildCost, ...]]
+    """Of each build, joules and CPU seconds of the whole training."""
     idle_power_w: Mapping[str, Figure]
 
 
@@ -189,23 +187,20 @@ class Search:
             scatter=scatter,
             coefficients=coefficients,
             candidates=tuple(candidates.values()),
-            costs=costs(self.training),
-            cpu_costs=costs(replace(self.training, objective="cpu")),
+            by_objective={each: costs(replace(self.training, objective=each)) for each in OBJECTIVES},
             idle_power_w=idle_power_w,
         )
 
     def verdict(self) -> Verdict:
         """What is chosen, by all builds so far."""
         judged = self.judged()
-        costs = Differences(judged.costs)
+        costs = Differences(judged.by_objective[self.training.objective])
         able = [candidate for candidate in judged.candidates if candidate.name not in self.excluded]
         verdict = judge(able, self.training, judged.coefficients, costs, self.left)
         if not self.excluded:
             return verdict
         others = judge(judged.candidates, self.training, judged.coefficients, costs, self.left).candidates
-        excluded = tuple(
-            replace(one, lost=self.excluded[one.name]) for one in others if one.name in self.excluded
-        )
+        excluded = tuple(replace(one, lost=self.excluded[one.name]) for one in others if one.name in self.excluded)
         return replace(verdict, candidates=(*verdict.candidates, *excluded))
 
     def _measured(self, candidate: Candidate, builds: Sequence[Build], scatter: Scatter) -> Candidate:
@@ -248,7 +243,7 @@ class Search:
         """Build plans until the race ends, at so many seconds of the search at the latest."""
         while True:
             judged = self.judged()
-            now = standing(self._rules(judged, names, until_s, stays), judged.costs)
+            now = standing(self._rules(judged, names, until_s, stays), judged.by_objective[self.training.objective])
             if not now.runs:
                 break
             plans = {name: self.plan(name) for name in now.runs}

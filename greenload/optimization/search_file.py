@@ -17,6 +17,7 @@ from greenload.optimization.builds import Build
 from greenload.optimization.training import Settings, Training
 from greenload.plans.pipeline import Pipeline
 from greenload.report.record import Record, load_record, save_json
+from greenload.report.validation import OPTIMIZATION_SCHEMA, is_of
 
 SCHEMA = "greenload.search/1"
 _EXPLAINED = {
@@ -65,7 +66,7 @@ def key_of(same: Mapping[str, Any]) -> str:
 
 
 def resume(path: str | os.PathLike[str] | None, same: Mapping[str, Any]) -> Kept | None:
-    """What a file holds of this search; None where there is no such file yet.
+    """What a file holds of this search; None where there is no such file yet, or the search has ended.
 
     Args:
         path: of the file; None where nothing is kept.
@@ -76,7 +77,9 @@ def resume(path: str | os.PathLike[str] | None, same: Mapping[str, Any]) -> Kept
     """
     if path is None or not os.path.exists(path):
         return None
-    kept = load_record(path, _kept)
+    kept = load_record(path, lambda data: _kept(data, key_of(same)))
+    if kept is None:
+        return None
     for name, explained in _EXPLAINED.items():
         if kept.same.get(name) != same[name]:
             raise ReportError(f"{os.fspath(path)}: its search was {explained}: name another file, or remove this one")
@@ -93,7 +96,12 @@ def keep(path: str | os.PathLike[str] | None, kept: Kept) -> None:
         save_json(path, kept.to_dict())
 
 
-def _kept(data: Any) -> Kept:
+def _kept(data: Any, key: str) -> Kept | None:
+    """What a search's file holds; None of one that has ended, and whose result stands there."""
+    if is_of(data, OPTIMIZATION_SCHEMA) and data.get("key") == key:
+        return None
+    if is_of(data, OPTIMIZATION_SCHEMA):
+        raise ReportError("it holds what another search found: name another file, or remove this one")
     if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
         raise ReportError(f"a search's file is of schema {SCHEMA!r}, this one isn't: name another for this search")
     try:

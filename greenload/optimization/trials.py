@@ -216,6 +216,16 @@ class Trials(Windows):
         with random_states_kept():
             return patiently(run, self._pulse, STUCK_AFTER_S)
 
+    def dataset(self, plan: Plan, stack: ExitStack) -> tf.data.Dataset:
+        """A plan's dataset, as ``load`` gives it, of the drawn samples; what it keeps is kept apart.
+
+        Args:
+            plan: what runs.
+            stack: closes it.
+        """
+        apart = stack.enter_context(separate_cache(self._scaled(plan)))
+        return DatasetBuilder(apart, self._order(apart)).advancing(Position())
+
     def _lot(self, plans: Mapping[str, Plan], number: int) -> list[Build]:
         self._look_at_idle_machine()
         builds: dict[str, Build] = {}
