@@ -120,7 +120,7 @@ def test_progress_fits_80_columns(script: str, asked: list[Any], monkeypatch: py
     monkeypatch.setattr("greenload.cli.optimize.progress", progress)
     assert cli.main(["optimize", f"{script}:arrays", *ASKED]) == 0
     asked[0][1]["progress"](0.5, "racing native, planes in memory, 2 threads, build 3; 41 s left at most")
-    assert shown == ["racing native, planes in memory, 2 threa…"]
+    assert shown == ["racing native, planes in memory, 2 thre…"]
 
 
 def test_a_demand_that_nothing_meets_is_status_one_with_the_nearest(
