@@ -165,6 +165,13 @@ def _kept_in(options: argparse.Namespace) -> str | None:
     return f"{named}{_SEARCH}" if named else None
 
 
+def _forget(options: argparse.Namespace) -> None:
+    """Remove the measurements of a search that has ended and is written."""
+    if kept := _kept_in(options):
+        with contextlib.suppress(OSError):
+            os.remove(kept)
+
+
 def _left(file: str | None) -> str:
     """What an interrupt leaves."""
     if file is None:
