@@ -79,7 +79,7 @@ class Epochs:
 
 
 class Stream:
-    """Epoch after epoch of a dataset that ``load`` returns, by one iterator: what beginning an epoch anew takes isn't in
+    """Epoch after epoch of a dataset that ``load`` returns, by one iterator. What beginning an epoch takes isn't in
     it, beside which what few samples take would drown.
 
     Args:
