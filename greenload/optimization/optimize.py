@@ -23,7 +23,7 @@ from greenload.errors import PipelineError, UsageError
 from greenload.machine import Machine, available_memory, machine, usable_cpus
 from greenload.optimization.arguments import checked_settings, checked_training
 from greenload.optimization.builds import Build, Drawn
-from greenload.optimization.candidates import Option, candidates
+from greenload.optimization.candidates import candidates
 from greenload.optimization.coefficients import Coefficients, in_use
 from greenload.optimization.data import Optimization
 from greenload.optimization.flips import flips
@@ -32,7 +32,7 @@ from greenload.optimization.pace import better, paced, samples_of
 from greenload.optimization.race import Differences
 from greenload.optimization.records import Candidate, HeldOut, Moved, Pace
 from greenload.optimization.relaxations import moved
-from greenload.optimization.search import Judged, Search, on_threads
+from greenload.optimization.search import Judged, Option, Search, on_threads
 from greenload.optimization.search_file import Kept, identity, keep, key_of, resume
 from greenload.optimization.training import Objective, Settings, Training
 from greenload.optimization.trials import Trials

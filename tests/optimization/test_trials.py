@@ -68,7 +68,7 @@ def test_a_build_takes_what_epochs_of_load_take(train: gl.Pipeline, sampler: Sam
 @slow
 @native
 def test_what_fills_is_told_from_what_starts_and_from_what_follows(train: gl.Pipeline, sampler: Sampler) -> None:
-    build = run(sampler, train, kept=cached(train, form="planes", ram="64MB"))["kept"]
+    build = run(sampler, train, kept=cached(train, form="planes", ram=64_000_000))["kept"]
     assert build.start and build.filling and build.filling.samples == 48
     reads = [(window.reads or 0) * 48 / window.samples for window in (build.filling, *build.later)]
     assert reads[0] >= max(reads[1:]) + 48, "what was kept is forgotten, and files are read again; later ones aren't"
@@ -80,7 +80,7 @@ def test_what_fills_is_told_from_what_starts_and_from_what_follows(train: gl.Pip
 @native
 def test_of_drawn_samples_as_large_a_part_is_kept_as_of_the_set(train: gl.Pipeline, sampler: Sampler) -> None:
     """Half of the set is drawn, and the budget holds about half of the set: of what is drawn half is kept too."""
-    whole = run(sampler, train, kept=cached(train, form="planes", ram="64MB"))["kept"]
+    whole = run(sampler, train, kept=cached(train, form="planes", ram=64_000_000))["kept"]
     budget = int(whole.kept_bytes or 0) // 2
     trials = Trials(all_of(train)[::2].copy(), len(train.source), sampler)
     trials.window_s = 0.05
@@ -95,7 +95,7 @@ def test_of_drawn_samples_as_large_a_part_is_kept_as_of_the_set(train: gl.Pipeli
 @native
 def test_a_folder_is_left_as_it_was(train: gl.Pipeline, sampler: Sampler, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("kept")
-    build = run(sampler, train, kept=cached(train, form="transcoded", path=str(tmp_path), disk="64MB"))["kept"]
+    build = run(sampler, train, kept=cached(train, form="transcoded", path=str(tmp_path), disk=64_000_000))["kept"]
     assert not build.failed and build.kept_samples == 48
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine"]
 
