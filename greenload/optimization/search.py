@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -150,13 +151,22 @@ class Search:
         """The plan of a name."""
         return next(option.plan for option in self.options if option.candidate.name == name)
 
-    def run(self) -> Verdict:
-        """Race the candidates, then the best on fewer threads where a demand leaves room; what is to be chosen."""
+    def run(self, first_batch_cpu_s: float = 0.0) -> Verdict:
+        """Race the candidates, then the best on fewer threads where a demand leaves room; what is to be chosen.
+
+        Args:
+            first_batch_cpu_s: CPU seconds until the first batch of today's plan, where that was the first pipeline of
+                this process; 0 where that isn't known.
+        """
         kept_s = HELD_OUT_SHARE * self.settings.seconds
         fitting_s = FITTING_SHARE * self.settings.seconds if self.training.demand else 0.0
         names = tuple(option.candidate.name for option in self.options)
         today = tuple(option.candidate.name for option in self.options if option.candidate.today)
         self._race(names, self.settings.seconds - kept_s - fitting_s, stays=today)
+        usual = [build.first_batch_cpu_s for build in self.builds if build.name in today and build.start is not None]
+        if usual and first_batch_cpu_s:
+            surcharge = max(0.0, first_batch_cpu_s - statistics.median(usual))
+            self.drawn = replace(self.drawn, surcharge_cpu_s=surcharge)
         verdict = self.verdict()
         if self.training.demand is not None and verdict.winner:
             slower = self._on_fewer_threads(verdict.winner)
