@@ -41,7 +41,7 @@ BEGINNINGS = 4
 """Epochs of hardly any samples by which it is measured what beginning one takes."""
 IDLE_EVERY_S = 25.0
 """Seconds after which windows of the idle machine are run again, where a counter contains its power."""
-STUCK_AFTER_S = 60.0
+STUCK_AFTER_S = 90.0
 """Seconds without a batch after which a plan counts as stuck."""
 STARTING, FILLING = "starting", "filling"
 """What follows a plan's name in the step of its windows: building and the first epoch, and that epoch once more."""
@@ -185,20 +185,22 @@ class Trials(Windows):
         """Go on from an earlier search's windows of the idle machine."""
         self.seen += idle
 
-    def lot(self, plans: Mapping[str, Plan], number: int) -> list[Build]:
+    def lot(self, plans: Mapping[str, Plan], number: int, until_s: float = math.inf) -> list[Build]:
         """Build plans, and run their windows by turns; one that fails is said to have failed.
 
         Args:
             plans: by name; all are built at the same time.
             number: of the race's round.
+            until_s: when no further plan is built, but for the first, and each gets one window of later epochs; on
+                the monotonic clock.
 
         Returns:
-            One for each plan; where one is stuck, for that one alone.
+            One for each plan that was built; where one is stuck, for that one alone.
         """
         pulse = self._pulse = Pulse()
         try:
             with random_states_kept():
-                builds = patiently(lambda: self._lot(plans, number), pulse, STUCK_AFTER_S)
+                builds = patiently(lambda: self._lot(plans, number, until_s), pulse, STUCK_AFTER_S)
             gc.collect()  # traced functions refer to each other: what they keep would stay for long
             return builds
         except SourceError as error:
@@ -271,23 +273,27 @@ class Trials(Windows):
         apart = stack.enter_context(separate_cache(self._scaled(plan)))
         return DatasetBuilder(apart, self._order(apart)).advancing(Position())
 
-    def _lot(self, plans: Mapping[str, Plan], number: int) -> list[Build]:
+    def _lot(self, plans: Mapping[str, Plan], number: int, until_s: float) -> list[Build]:
         self._look_at_idle_machine()
         builds: dict[str, Build] = {}
         alive: dict[str, _Alive] = {}
         with ExitStack() as stack, _unwarned():
             for name in self._random.sample(list(plans), len(plans)):
+                if builds and time.monotonic() > until_s:
+                    break
                 self._tell(f"building {name}")
                 with self._timed(builds, name, number, plans[name]):
                     alive[name] = self._started(name, plans[name], number, stack)
                     builds[name] = alive[name].build
             for k in range(self._rounds):
+                if k and time.monotonic() > until_s:
+                    break
                 for name in self._random.sample(list(alive), len(alive)):
                     if not builds[name].failed:
                         self._tell(f"{name} (build {number + 1})")
                         with self._timed(builds, name, number, plans[name]):
                             builds[name] = self._with_window(name, alive[name], builds[name], k)
-        return [builds[name] for name in plans]
+        return list(builds.values())
 
     @contextmanager
     def _timed(self, builds: dict[str, Build], name: str, number: int, plan: Plan) -> Iterator[None]:
