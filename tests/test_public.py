@@ -96,6 +96,7 @@ NAMES = [
     "make_plan",
     "measure",
     "open_folder",
+    "optimize",
     "pack",
     "profile",
     "register_operations",
