@@ -99,32 +99,37 @@ def at(name: str, edit: Callable[[Node], Node | None]) -> Callable[[Node], Node 
 
 
 def bounded_threads(root: Node, facts: Facts) -> Iterator[Change]:
-    """No autotuning, a pool of as many threads as may be used, numbers where it said AUTOTUNE."""
+    """No autotuning, a pool of few threads, numbers where it said AUTOTUNE.
+
+    The operations of small functions wake a thread each, which costs more than they do: of one thread none is woken.
+    """
     given = facts.root.dataset.options()
     if given.autotune.enabled is False and given.threading.private_threadpool_size:
         return
-    threads = facts.threads
+    for threads in dict.fromkeys((facts.threads, 1)):
+        yield Change(
+            f"threads: {threads}",
+            f"Bound tf.data's threads to {threads}",
+            f"set options.autotune.enabled = False, options.threading.private_threadpool_size = {threads} and"
+            f" options.threading.max_intra_op_parallelism = 1; write {threads} for AUTOTUNE as num_parallel_calls, and"
+            f" prefetch({PREFETCHED}) for prefetch(AUTOTUNE)",
+            partial(_bounded, threads=threads),
+            instead="threads",
+        )
 
-    def options() -> Any:
-        bounded = tf.data.Options()
-        bounded.threading.private_threadpool_size = threads
-        bounded.threading.max_intra_op_parallelism = 1
-        bounded.autotune.enabled = False
-        return bounded
 
-    def apply(tree: Node) -> Node | None:
-        numbered = edited_all(tree, partial(_numbered, threads=threads))
-        made = Made(lambda _, inputs: inputs[0].with_options(options()), tree.element_spec, "with_options(options)")
-        return made_node("options", "options (threads)", [numbered], made)
-
-    yield Change(
-        "threads",
-        "Bound tf.data's threads",
-        f"set options.autotune.enabled = False, options.threading.private_threadpool_size = {threads} and"
-        f" options.threading.max_intra_op_parallelism = 1; write {threads} for AUTOTUNE as num_parallel_calls, and"
-        f" prefetch({PREFETCHED}) for prefetch(AUTOTUNE)",
-        apply,
+def _bounded(root: Node, threads: int) -> Node:
+    """A tree that runs on so many threads."""
+    bounded = tf.data.Options()
+    bounded.threading.private_threadpool_size = threads
+    bounded.threading.max_intra_op_parallelism = 1
+    bounded.autotune.enabled = False
+    numbered = edited_all(root, partial(_numbered, threads=threads))
+    text = "with_options(options)"
+    made = Made(
+        lambda _, inputs: inputs[0].with_options(bounded), root.element_spec, text, arguments={"threads": threads}
     )
+    return made_node("options", "options (threads)", [numbered], made)
 
 
 def edited_all(root: Node, edit: Callable[[Node], Node | None]) -> Node:
@@ -180,20 +185,18 @@ def synchronous(root: Node, facts: Facts) -> Iterator[Change]:
             continue
         names = {node.name for node in chosen}
 
-        def apply(tree: Node, names: set[str] = names) -> Node | None:
-            def one(node: Node) -> Node | None:
-                if node.name in names and node.kind == "map" and functions_of(node):
-                    return mapped(node, functions_of(node), synchronous=True)
-                return None
-
-            return edited_all(tree, one)
-
         yield Change(
             f"synchronous: {key}",
             "Run maps in the thread that asks" if key == "serial" else "Run all maps in the thread that asks",
             f"pass synchronous=True, and no num_parallel_calls, to {_calls(chosen)}",
-            apply,
+            partial(edited_all, edit=partial(_made_synchronous, names=frozenset(names))),
         )
+
+
+def _made_synchronous(node: Node, names: frozenset[str]) -> Node | None:
+    if node.name not in names or node.kind != "map" or not functions_of(node):
+        return None
+    return mapped(node, functions_of(node), synchronous=True)
 
 
 def _is_synchronous(node: Node) -> bool:
@@ -219,9 +222,8 @@ def fused_maps(root: Node, facts: Facts) -> Iterator[Change]:
                 return None
             given = dict(getattr(later.inner, "arguments", None) or _arguments(later))
             given = given or dict(getattr(inner.inner, "arguments", None) or _arguments(inner))
-            return mapped(
-                later, functions_of(inner) + functions_of(later), inner.inputs, names=_names(inner, later), **given
-            )
+            both = functions_of(inner) + functions_of(later)
+            return mapped(later, both, inner.inputs, names=_names(inner, later), **given)
 
         yield Change(
             f"fuse: {node.name}",
@@ -244,13 +246,14 @@ def rewritten(root: Node, facts: Facts) -> Iterator[Change]:
     """Functions whose operations can be done otherwise, to the same numbers."""
     for node in root.nodes():
         for key, title, detail, rewrites in _rewrites(node):
-
-            def edit(found: Node, rewrites: Callable[[Any], Sequence[Rewrite]] = rewrites) -> Node | None:
-                played = tuple((wrapper, (*rewrites(traced(wrapper)), *own)) for wrapper, own in functions_of(found))
-                given = dict(getattr(found.inner, "arguments", None) or _arguments(found))
-                return mapped(found, played, why=title, **given) if played else None
-
+            edit = partial(_played_otherwise, rewrites=rewrites, why=title)
             yield Change(f"{key}: {node.name}", title, f"in {call_text(node)} {detail}", at(node.name, edit))
+
+
+def _played_otherwise(node: Node, rewrites: Callable[[Any], Sequence[Rewrite]], why: str) -> Node | None:
+    played = tuple((wrapper, (*rewrites(traced(wrapper)), *own)) for wrapper, own in functions_of(node))
+    given = dict(getattr(node.inner, "arguments", None) or _arguments(node))
+    return mapped(node, played, why=why, **given) if played else None
 
 
 _Found = tuple[str, str, str, Callable[[Any], Sequence[Rewrite]]]

@@ -1,4 +1,4 @@
-"""`Improvement`: what makes someone's dataset cheaper without changing its elements, measured; callable on the dataset."""
+"""`Improvement`: what makes someone's dataset cheaper and leaves its elements as they are; callable on the dataset."""
 
 from __future__ import annotations
 
@@ -170,12 +170,12 @@ class Improvement:
     def __str__(self) -> str:
         from greenload.report.columns import plain_text
 
-        return plain_text(self.render())
+        return plain_text(self.render(), 120)
 
     def _headline(self) -> str:
         now, later = (scale(one, 1e3) for one in (self.now_cpu_s_per_sample, self.improved_cpu_s_per_sample))
         if not self.recipe:
-            return f"{self.name}: {amount(now)} CPU ms a sample; no change saves CPU seconds and leaves its elements as they are"
+            return f"{self.name}: {amount(now)} CPU ms a sample; no change saves some and keeps its elements"
         return (
             f"{self.name}: {amount(later)} CPU ms a sample in later epochs instead of {amount(now)}"
             f" ({percent(self.share)} less; {percent(self.training_share)} over {self.epochs} epochs)"

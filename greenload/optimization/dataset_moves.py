@@ -28,6 +28,10 @@ _SOURCES = frozenset({"from_tensor_slices", "from_tensors", "from_list", "range"
 _LIGHT = frozenset({*PASSIVE, *_SOURCES, "shuffle", "prefetch", *STORES})
 """Kinds behind which a cache would save nothing."""
 _ONE_TO_ONE = frozenset({"map", "prefetch", "options", "restructure", "assert_cardinality"})
+CHUNK = 64
+"""Elements that a small map takes at a time."""
+SMALL_BYTES = 4096
+"""Bytes of an element up to which a call costs more than the copies of a chunk."""
 _BETWEEN = frozenset({"shuffle", "prefetch", "take", "skip", "repeat", "shard", "options"})
 
 
@@ -128,8 +132,8 @@ def _cache(point: Node, shuffles: Sequence[Node], held: float, facts: Facts) -> 
     return Change(
         "cache",
         f"Cache what {point.row or point.name} gives",
-        f"write .cache() behind {call_text(point)}{order}; it holds {bytes_text(held)}, and nothing random is before it;"
-        " the first epoch costs what it costs now",
+        f"write .cache() behind {call_text(point)}{order}; it holds {bytes_text(held)}, and nothing random is before"
+        " it; the first epoch costs what it costs now",
         at(point.name, edit),
         held,
     )
@@ -253,8 +257,8 @@ def on_batches(root: Node, facts: Facts) -> Iterator[Change]:
                 yield Change(
                     f"batches: {', '.join(names)}",
                     f"Run {called} on batches",
-                    f"batch first, and put {' and '.join(call_text(node) for node in maps)} behind it: whole batches give"
-                    f" the same numbers, in one call a batch{how}",
+                    f"batch first, and put {' and '.join(call_text(node) for node in maps)} behind it: whole batches"
+                    f" give the same numbers, in one call a batch{how}",
                     at(batch.name, partial(_batched, names=names, each=False)),
                     instead=f"batches: {batch.name}",
                 )
@@ -320,6 +324,53 @@ def _batched(batch: Node, names: Sequence[str], each: bool) -> Node | None:
     return made_node("batched", batch.name, [top], made, batch)
 
 
+def in_chunks(root: Node, facts: Facts) -> Iterator[Change]:
+    """Small maps that no batch follows, run on chunks of elements: the call costs more than what it does."""
+    for line in lines(root):
+        for index, node in enumerate(line):
+            later = line[index + 1] if index + 1 < len(line) else None
+            if later is not None and later.kind == "map":
+                continue
+            run = _run_before(line, index + 1, facts) if node.kind == "map" else []
+            if run and all(_is_small(one, facts) for one in run) and _is_small(run[0].inputs[0], facts):
+                names = [one.name for one in run]
+                called = " and ".join(one.row or one.name for one in run)
+                yield Change(
+                    f"chunks: {', '.join(names)}",
+                    f"Run {called} on {CHUNK} elements at a time",
+                    f"write .batch({CHUNK}) before {' and '.join(call_text(one) for one in run)} and .unbatch() behind"
+                    f" it: the same numbers, in one call for {CHUNK} elements",
+                    at(node.name, partial(_chunked, names=names)),
+                )
+
+
+def _is_small(node: Node, facts: Facts) -> bool:
+    """Whether elements are small tensors of known shapes, many of which take one call."""
+    flow = facts.flows.get(node.name)
+    specs = tf.nest.flatten(node.element_spec)
+    known = all(isinstance(spec, tf.TensorSpec) and spec.shape.is_fully_defined() for spec in specs)
+    return known and flow is not None and 0 < flow.bytes_per_element <= SMALL_BYTES
+
+
+def _chunked(last: Node, names: Sequence[str]) -> Node | None:
+    """Maps on chunks of elements, which are taken apart again."""
+    line = lines(last)[0]
+    present = line[-len(names) :]
+    if [node.name for node in present] != list(names) or any(not functions_of(node) for node in present):
+        return None
+    wrappers = [wrapper for node in present for wrapper, _ in functions_of(node)]
+    called = ", ".join(dict.fromkeys(node.row or node.name for node in present))
+
+    def run(_: TreeBuilder, inputs: Sequence[Any]) -> Any:
+        dataset = inputs[0].batch(CHUNK)
+        for wrapper in wrappers:
+            dataset = dataset.map(wrapper._func)
+        return dataset.unbatch()
+
+    made = Made(run, last.element_spec, f"batch({CHUNK}).map({called}).unbatch()", "in chunks")
+    return made_node("chunks", last.name, present[0].inputs, made, last)
+
+
 def _for_each(wrapper: Any, dataset: Any) -> Callable[..., Any]:
     """A function that runs another one on every row of a batch, all rows at once."""
 
@@ -327,9 +378,11 @@ def _for_each(wrapper: Any, dataset: Any) -> Callable[..., Any]:
         single = type(dataset.element_spec) is not tuple
         function = tf.autograph.experimental.do_not_convert(wrapper._func)
         value = batch[0] if single else batch
-        return tf.vectorized_map(
-            lambda row: function(row) if single else function(*row), value, fallback_to_while_loop=False
-        )
+
+        def on_row(row: Any) -> Any:
+            return function(row) if single else function(*row)
+
+        return tf.vectorized_map(on_row, value, fallback_to_while_loop=False)
 
     return tf.autograph.experimental.do_not_convert(run)
 
@@ -340,7 +393,3 @@ def _dense(*batch: Any) -> Any:
     return tf.nest.map_structure(
         lambda part: part.to_tensor() if isinstance(part, tf.RaggedTensor) else part, value, expand_composites=False
     )
-
-
-FINDERS = (caches, on_batches, rows_of_arrays)
-"""What moves steps."""

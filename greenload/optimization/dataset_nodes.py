@@ -127,9 +127,7 @@ def mapped_made(
         return mapped_again(given[0], functions, builder.rewrites, **chosen)
 
     names = names or getattr(node.inner, "names", "") or node.row or node.name
-    said = ", ".join(
-        [names if "," not in names else f"({names})", *(f"{key}={value}" for key, value in arguments.items())]
-    )
+    said = ", ".join([names, *(f"{key}={value}" for key, value in arguments.items())])
     kept = getattr(node.inner, "why", "")
     made = Made(
         make,
@@ -202,9 +200,8 @@ def shared_nodes(root: Node) -> frozenset[str]:
 
 def draws_without_seed(node: Node) -> bool:
     """Whether a node's function draws numbers that are others in every process."""
-    return any(
-        "seed2" in one.attr and not one.attr["seed"].i and not one.attr["seed2"].i for one in node_operations(node)
-    )
+    seeded = (one.attr for one in node_operations(node) if "seed2" in one.attr)
+    return any(not attributes["seed"].i and not attributes["seed2"].i for attributes in seeded)
 
 
 def shuffled(node: Node, dataset: Any, builder: TreeBuilder) -> Any:

@@ -56,16 +56,15 @@ def _said(name: str, value: Any) -> str:
     return "" if value is None else f"{name}={_number(value)}"
 
 
-def source_text(before: Node, after: Node, heading: Sequence[str], threads: int) -> str:
+def source_text(before: Node, after: Node, heading: Sequence[str]) -> str:
     """A function ``improved(dataset)`` as text: from the last node that no change touches to the end.
 
     Args:
         before: the user's tree.
         after: the changed one.
         heading: lines that say what was changed, and how that was checked.
-        threads: processors that it is bounded to.
     """
-    writer = _Writer(before, threads)
+    writer = _Writer(before)
     last = writer.written(after)
     arguments = ", ".join(writer.arguments)
     said = [f'{_INDENT}"""{heading[0]}', "", *(f"{_INDENT}{line}".rstrip() for line in heading[1:])]
@@ -79,12 +78,10 @@ class _Writer:
 
     Args:
         before: the user's tree, whose untouched parts become arguments.
-        threads: processors that it is bounded to.
     """
 
-    def __init__(self, before: Node, threads: int) -> None:
+    def __init__(self, before: Node) -> None:
         self._own = {id(node) for node in before.nodes()}
-        self._threads = threads
         self.lines: list[str] = []
         self.arguments: dict[str, str] = {}
 
@@ -128,7 +125,7 @@ class _Writer:
             self.lines += [
                 "options = tf.data.Options()",
                 "options.autotune.enabled = False",
-                f"options.threading.private_threadpool_size = {self._threads}",
+                f"options.threading.private_threadpool_size = {node.inner.arguments['threads']}",
                 "options.threading.max_intra_op_parallelism = 1",
                 f"{name} = {name}.with_options(options)",
             ]
