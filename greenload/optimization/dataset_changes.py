@@ -21,7 +21,16 @@ from greenload.optimization.dataset_functions import (
     shape_of_bytes,
     traced,
 )
-from greenload.optimization.dataset_nodes import Made, TreeBuilder, edited, functions_of, lines, made_node
+from greenload.optimization.dataset_nodes import (
+    Made,
+    TreeBuilder,
+    edited,
+    functions_of,
+    lines,
+    made_node,
+    on_inputs,
+    running,
+)
 from greenload.optimization.dataset_nodes import mapped_made as mapped
 from greenload.profiling.tfdata.counting import Flow
 from greenload.profiling.tfdata.graph import Node
@@ -134,8 +143,6 @@ def _bounded(root: Node, threads: int) -> Node:
 
 def edited_all(root: Node, edit: Callable[[Node], Node | None]) -> Node:
     """A tree in which every node, on its edited inputs, was given to ``edit``."""
-    from greenload.optimization.dataset_nodes import on_inputs
-
     inputs = tuple(edited_all(before, edit) for before in root.inputs)
     same = all(a is b for a, b in zip(inputs, root.inputs, strict=True))
     node = root if same else on_inputs(root, *inputs)
@@ -158,7 +165,7 @@ def _numbered(node: Node, threads: int) -> Node | None:
 def one_prefetch(root: Node, facts: Facts) -> Iterator[Change]:
     """Only the last prefetch: each hands every element from thread to thread."""
     line = lines(root)[0]
-    held = [node for node in root.nodes() if node.kind == "prefetch" and not node.hidden and node.inner is None]
+    held = [node for node in running(root) if node.kind == "prefetch" and not node.hidden and node.inner is None]
     last = next((node for node in reversed(line) if node.kind not in ("options", "repeat")), None)
     surplus = [node for node in held if node is not last and node.name not in facts.shared]
     if not surplus:
@@ -178,7 +185,7 @@ def one_prefetch(root: Node, facts: Facts) -> Iterator[Change]:
 
 def synchronous(root: Node, facts: Facts) -> Iterator[Change]:
     """Maps in the thread that asks for their elements: two hand-overs fewer an element, but one at a time."""
-    maps = [node for node in root.nodes() if node.kind == "map" and functions_of(node) and node.inputs]
+    maps = [node for node in running(root) if node.kind == "map" and functions_of(node) and node.inputs]
     serial = [node for node in maps if "num_parallel_calls" not in node.parameters and not _is_synchronous(node)]
     for key, chosen in (("serial", serial), ("all", [node for node in maps if not _is_synchronous(node)])):
         if not chosen or (key == "all" and len(chosen) == len(serial)):
@@ -209,7 +216,7 @@ def _calls(nodes: Sequence[Node]) -> str:
 
 def fused_maps(root: Node, facts: Facts) -> Iterator[Change]:
     """Maps that follow each other as one."""
-    for node in root.nodes():
+    for node in running(root):
         before = node.inputs[0] if node.kind == "map" and node.inputs else None
         if before is None or before.kind != "map" or not functions_of(node) or not functions_of(before):
             continue
@@ -244,7 +251,7 @@ def _arguments(node: Node) -> dict[str, Any]:
 
 def rewritten(root: Node, facts: Facts) -> Iterator[Change]:
     """Functions whose operations can be done otherwise, to the same numbers."""
-    for node in root.nodes():
+    for node in running(root):
         for key, title, detail, rewrites in _rewrites(node):
             edit = partial(_played_otherwise, rewrites=rewrites, why=title)
             yield Change(f"{key}: {node.name}", title, f"in {call_text(node)} {detail}", at(node.name, edit))

@@ -69,7 +69,7 @@ def caches(root: Node, facts: Facts) -> Iterator[Change]:
             held = flow.bytes_per_element * flow.elements_per_sample * facts.epoch_samples
             if held <= facts.ram:
                 yield _cache(point, [node for node in shuffles if line.index(node) < line.index(point)], held, facts)
-                break
+                return  # what is before it runs in the first epoch only
 
 
 def _kept(line: Sequence[Node], facts: Facts) -> tuple[list[Node], list[Node]]:

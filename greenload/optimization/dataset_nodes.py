@@ -9,7 +9,7 @@ from typing import Any
 
 from greenload.optimization.dataset_functions import Played, Rewrite, mapped_again, rewritable, seeds_fixed, traced
 from greenload.profiling.tfdata.functions import operations, operations_of
-from greenload.profiling.tfdata.graph import Node
+from greenload.profiling.tfdata.graph import STORES, Node
 from greenload.profiling.tfdata.rebuild import Builder, Functions
 from greenload.system.frameworks import tf
 
@@ -179,14 +179,22 @@ def on_inputs(node: Node, *inputs: Node) -> Node:
 def lines(root: Node) -> list[list[Node]]:
     """The parts of a tree in which each node has one input, from their sources to their ends; the main one first.
 
+    What is before a cache runs in the first epoch only: a line begins with its last cache.
+
     Example:
         A zip of two sources, mapped: ``[[zip, map], [source], [source]]``.
     """
     line = [root]
-    while len(line[-1].inputs) == 1:
+    while len(line[-1].inputs) == 1 and line[-1].kind not in STORES:
         line.append(line[-1].inputs[0])
-    branches = [part for before in line[-1].inputs for part in lines(before)]
+    inputs = () if line[-1].kind in STORES else line[-1].inputs
+    branches = [part for before in inputs for part in lines(before)]
     return [line[::-1], *branches]
+
+
+def running(root: Node) -> list[Node]:
+    """The nodes that run in every epoch: not those before a cache."""
+    return [node for line in lines(root)[::-1] for node in line]
 
 
 def shared_nodes(root: Node) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -45,7 +45,6 @@ from greenload.system.random_states import random_states_kept
 from greenload.system.scratch import ScratchFolder
 
 FINDERS = (
-    caches,
     rows_of_arrays,
     on_batches,
     in_chunks,
@@ -55,7 +54,7 @@ FINDERS = (
     synchronous,
     one_prefetch,
 )
-"""What is looked for."""
+"""What is looked for behind the caches, which come first: what is before one runs in the first epoch only."""
 LEAST_SHARE = 0.01
 """Share of the CPU seconds that a change must save to be taken."""
 SLOWER = 0.9
@@ -234,22 +233,15 @@ class _Search:
         return self.seconds * (1 - _LAST_SHARE) - (time.monotonic() - self.begun_s)
 
     def _greedy(self) -> Node:
-        """Each change alone, in short windows; then the best first, and each other as long as it saves on top."""
+        """A cache first; then each change alone, in short windows; the best first, and the others if they save on top."""
         tree, tried = self.root, set[str]()
-        while True:
-            new = [change for change in self._found(tree) if change.key not in tried]
-            if not new:
-                return tree
-            ordered = self._ordered(tree, new)
+        for finders in ((caches,), FINDERS, FINDERS):  # changes may make room for others
+            found = [change for finder in finders for change in finder(tree, self.facts)]
+            new = [change for change in found if change.key not in tried]
             tried |= {change.key for change in new}
-            for change in ordered:
+            for change in self._ordered(tree, new) if len(new) > 1 else new:
                 tree = self._tried(tree, change)
-            if not self.taken or self._left() <= 0:
-                return tree
-
-    def _found(self, tree: Node) -> Iterator[Change]:
-        for finder in FINDERS:
-            yield from finder(tree, self.facts)
+        return tree
 
     def _ordered(self, tree: Node, changes: list[Change]) -> list[Change]:
         """Those that build, give equal elements and seem to save, the one that saves most first."""
@@ -263,8 +255,12 @@ class _Search:
             if changed is None:
                 continue
             seen = self._windows(f"quick: {change.key}", tree, changed, change, quick=True)
-            if seen is not None:
+            if seen is None:
+                continue
+            if seen.share > 0:
                 shares.append((seen.share, change))
+            else:
+                self._lose(change, f"two short windows of it show no saving: {_both(seen)}")
         return [change for _, change in sorted(shares, key=lambda pair: pair[0], reverse=True)]
 
     def _tried(self, tree: Node, change: Change) -> Node:
@@ -296,8 +292,7 @@ class _Search:
         if saved.value is None or saved.low is None:
             return "its windows could not be read"
         if saved.low <= 0 or seen.share < LEAST_SHARE:
-            before, after = seen.before_cpu_s * 1e3, seen.after_cpu_s * 1e3
-            return f"its windows show no saving: {before:.4g} CPU ms a sample without it, {after:.4g} with it"
+            return f"its windows show no saving: {_both(seen)}"
         enough = self.demand is not None and seen.after_per_s >= self.demand
         if not enough and seen.after_per_s < SLOWER * seen.before_per_s:
             needed = f"of {self.demand:,.0f} demanded" if self.demand else f"instead of {seen.before_per_s:,.0f}"
@@ -399,6 +394,10 @@ class _Search:
             *(f"- {change.title}: {change.detail}." for change in self.taken),
         ]
         return source_text(self.root, apply_all(self.root, tuple(self.taken)), heading)
+
+
+def _both(seen: Seen) -> str:
+    return f"{seen.before_cpu_s * 1e3:.4g} CPU ms a sample without it, {seen.after_cpu_s * 1e3:.4g} with it"
 
 
 def promises_no_order(root: Node) -> bool:
