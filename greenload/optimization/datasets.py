@@ -233,7 +233,7 @@ class _Search:
         return self.seconds * (1 - _LAST_SHARE) - (time.monotonic() - self.begun_s)
 
     def _greedy(self) -> Node:
-        """A cache first; then each change alone, in short windows; the best first, and the others if they save on top."""
+        """A cache first; then each change alone, in short windows, and together, the best first."""
         tree, tried = self.root, set[str]()
         for finders in ((caches,), FINDERS, FINDERS):  # changes may make room for others
             found = [change for finder in finders for change in finder(tree, self.facts)]
