@@ -17,10 +17,10 @@ from greenload.profiling.tfdata.counting import Counts
 from greenload.profiling.tfdata.replays import whole_options
 from greenload.profiling.windows import Progress, Windows, closing
 
-WINDOW_S, QUICK_S = 0.3, 0.15
+WINDOW_S, QUICK_S = 0.25, 0.1
 """Wall seconds of a window: where a saving is measured, and where changes are put in order."""
-ROUNDS, QUICK_ROUNDS, BUILDS = 4, 2, 2
-_SETTLE_S = 2.0
+ROUNDS, QUICK_ROUNDS, BUILDS = 3, 2, 2
+_SETTLE_S = 1.0
 
 Built = Callable[[], Any]
 """Builds a dataset anew."""

@@ -341,7 +341,7 @@ class _Search:
         import greenload
 
         self.progress(1 - _LAST_SHARE, "measuring the dataset with all changes")
-        seen = self.trials.pair("held out", self._build(self.root), self._build(tree), builds=3)
+        seen = self.trials.pair("held out", self._build(self.root), self._build(tree))
         first = tuple(self.trials.first_epoch(self._build(one)) for one in (self.root, tree))
         compared = Comparison(elements=0, epochs=0, order="same")
         if self.taken:
