@@ -71,7 +71,9 @@ class DatasetTrials(Windows):
         progress: Progress,
     ) -> None:
         super().__init__(sampler, ROUNDS, seed, progress, WINDOW_S)
-        self._counts, self._epoch, self._told = counts, epoch, told
+        self.epoch = epoch
+        """Elements in an epoch, as it is run."""
+        self._counts, self._told = counts, told
         self._options = options
 
     @property
@@ -104,35 +106,35 @@ class DatasetTrials(Windows):
 
     def first_epoch(self, built: Built) -> float | None:
         """CPU seconds a sample of a dataset's first epoch, with all that begins with it; None where it has no end."""
-        if self._epoch is None:
+        if self.epoch is None:
             return None
         dataset = built()
         settle(self.settle_s)
         start, elements = time.process_time(), 0
         run = DatasetRun(dataset.with_options(whole_options(self._options)), self._counts.samples_per_element, 1)
         with closing({"": run}):
-            while elements < self._epoch:
+            while elements < self.epoch:
                 elements += 1
                 run.run(1)
                 self._told()
         settle(self.settle_s)
-        return (time.process_time() - start) / (self._epoch * self._counts.samples_per_element)
+        return (time.process_time() - start) / (self.epoch * self._counts.samples_per_element)
 
     def _run(self, dataset: Any) -> DatasetRun:
         per_element = self._counts.samples_per_element
         group = group_size(per_element, self._counts.s_per_sample)
-        if self._epoch is not None:
-            group = divisor(self._epoch, group)
+        if self.epoch is not None:
+            group = divisor(self.epoch, group)
         return DatasetRun(dataset.repeat().with_options(whole_options(self._options)), per_element, group, self._told)
 
     def _fill(self, run: DatasetRun) -> None:
         """One pass: fills caches and buffers; then cheap groups where a cache makes elements cheap."""
-        samples = (self._epoch or 0) * self._counts.samples_per_element
+        samples = (self.epoch or 0) * self._counts.samples_per_element
         run.run(round(1.05 * samples) + 1)
         settle(self.settle_s)
         start = time.perf_counter()
         passed = run.run(1)
-        run.regroup((time.perf_counter() - start) / passed, self._epoch)
+        run.regroup((time.perf_counter() - start) / passed, self.epoch)
         run.run(1)
         settle(self.settle_s)
 
