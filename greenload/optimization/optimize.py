@@ -56,7 +56,7 @@ _SIZES = 128
 
 @public
 def optimize(
-    pipeline: Pipeline,
+    pipeline: Any,
     *,
     epochs: int,
     ram: int | str,
@@ -71,7 +71,7 @@ def optimize(
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-) -> Optimization:
+) -> Any:
     """Find the plan that spends least on a whole training, by running the plans that promise most.
 
     A plan says which backend does each step, what is kept between epochs, in which form and where, and how many threads
