@@ -43,6 +43,7 @@ NAMES = [
     "GaussianBlur",
     "GreenloadError",
     "ImageFolder",
+    "Improvement",
     "MeterError",
     "MixUp",
     "Normalize",

@@ -31,6 +31,8 @@ from greenload.text import bytes_text
 
 LOT = 6
 """Plans that are built at the same time, at most."""
+FIRST_LOT = 3
+"""The same of the first ones, by which it is known how long a build takes here."""
 HELD_OUT_SHARE = 0.1
 """Of the time, kept for running the winner and the runner-up once more."""
 FITTING_SHARE = 0.15
@@ -257,7 +259,7 @@ class Search:
             if not now.runs:
                 break
             plans = {name: self.plan(name) for name in now.runs}
-            self.builds += self.trials.lot(plans, now.round)
+            self.builds += self.trials.lot(plans, now.round, until_s=self._began_s + until_s)
             self._keep(self.builds)
         raced = set(names)
         self.left = {name: why for name, why in self.left.items() if name not in raced} | dict(now.left)
@@ -276,7 +278,7 @@ class Search:
             seconds=until_s,
             used_s=max(0.0, self.used_s - here),
             stays=tuple(name for name in stays if name not in barred),
-            lot=LOT,
+            lot=LOT if self.builds else FIRST_LOT,
             barred=barred,
         )
 

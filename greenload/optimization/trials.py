@@ -6,7 +6,7 @@ import gc
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +24,7 @@ from greenload.errors import GreenloadError, SourceError
 from greenload.loading.dataset import DatasetBuilder
 from greenload.loading.record_errors import record_error
 from greenload.optimization.builds import Build
+from greenload.optimization.epochs import Epochs, Starting, Stream
 from greenload.plans.order import Order, Position
 from greenload.plans.plan import Plan
 from greenload.profiling.separate_cache import separate_cache
@@ -41,97 +42,10 @@ BEGINNINGS = 4
 """Epochs of hardly any samples by which it is measured what beginning one takes."""
 IDLE_EVERY_S = 25.0
 """Seconds after which windows of the idle machine are run again, where a counter contains its power."""
-STUCK_AFTER_S = 60.0
+STUCK_AFTER_S = 90.0
 """Seconds without a batch after which a plan counts as stuck."""
 STARTING, FILLING = "starting", "filling"
 """What follows a plan's name in the step of its windows: building and the first epoch, and that epoch once more."""
-
-
-class Epochs:
-    """Whole epochs of a dataset that ``load`` returns, each by an iterator of its own, as ``model.fit`` runs them.
-
-    Args:
-        dataset: in the auto-advancing form.
-        samples: of an epoch.
-        told: called with each batch.
-    """
-
-    def __init__(self, dataset: tf.data.Dataset, samples: int, told: Callable[[], None]) -> None:
-        self._dataset: tf.data.Dataset | None = dataset
-        self._samples = samples
-        self._told = told
-        self.first_s = 0.0
-        """When the first batch came, on the clock of this process's CPU seconds."""
-
-    def run(self, samples: int) -> int:
-        """Run at least one epoch, and as many as give so many samples; returns how many passed."""
-        epochs = max(1, round(samples / self._samples))
-        for _ in range(epochs):
-            assert self._dataset is not None  # not closed
-            for _ in self._dataset:
-                self.first_s = self.first_s or time.process_time()
-                self._told()
-        return epochs * self._samples
-
-    def close(self) -> None:
-        """Let go of the dataset, and of what it holds."""
-        self._dataset = None
-
-
-class Stream:
-    """Epoch after epoch of a dataset that ``load`` returns, by one iterator. What beginning an epoch takes isn't in
-    it, beside which what few samples take would drown.
-
-    Args:
-        dataset: in the auto-advancing form.
-        samples: of an epoch.
-        batches: of an epoch.
-        told: called with each batch.
-    """
-
-    def __init__(self, dataset: tf.data.Dataset, samples: int, batches: int, told: Callable[[], None]) -> None:
-        self._iterator: Any = iter(dataset.repeat())
-        self._samples, self._batches = samples, batches
-        self._told = told
-
-    def run(self, samples: int) -> int:
-        """Run at least one epoch, and as many as give so many samples; returns how many passed."""
-        epochs = max(1, round(samples / self._samples))
-        for _ in range(epochs * self._batches):
-            next(self._iterator)
-            self._told()
-        return epochs * self._samples
-
-    def close(self) -> None:
-        """Let go of the iterator, its threads and buffers."""
-        self._iterator = None
-
-
-class _Starting:
-    """Builds a plan's dataset, and runs its first epoch.
-
-    Args:
-        make: builds it.
-    """
-
-    def __init__(self, make: Callable[[], Epochs]) -> None:
-        self._make = make
-        self.epochs: Epochs | None = None
-        self.first_batch_cpu_s = 0.0
-        """CPU seconds of this process until the first batch."""
-
-    def run(self, samples: int) -> int:
-        """Build and run an epoch; returns the samples that passed."""
-        began_s = time.process_time()
-        self.epochs = self._make()
-        passed = self.epochs.run(samples)
-        self.first_batch_cpu_s = self.epochs.first_s - began_s
-        return passed
-
-    def close(self) -> None:
-        """Let go of the dataset."""
-        if self.epochs is not None:
-            self.epochs.close()
 
 
 @dataclass
@@ -185,20 +99,22 @@ class Trials(Windows):
         """Go on from an earlier search's windows of the idle machine."""
         self.seen += idle
 
-    def lot(self, plans: Mapping[str, Plan], number: int) -> list[Build]:
+    def lot(self, plans: Mapping[str, Plan], number: int, until_s: float = math.inf) -> list[Build]:
         """Build plans, and run their windows by turns; one that fails is said to have failed.
 
         Args:
             plans: by name; all are built at the same time.
             number: of the race's round.
+            until_s: when no further plan is built, but for the first, and each gets one window of later epochs; on
+                the monotonic clock.
 
         Returns:
-            One for each plan; where one is stuck, for that one alone.
+            One for each plan that was built; where one is stuck, for that one alone.
         """
         pulse = self._pulse = Pulse()
         try:
             with random_states_kept():
-                builds = patiently(lambda: self._lot(plans, number), pulse, STUCK_AFTER_S)
+                builds = patiently(lambda: self._lot(plans, number, until_s), pulse, STUCK_AFTER_S)
             gc.collect()  # traced functions refer to each other: what they keep would stay for long
             return builds
         except SourceError as error:
@@ -251,7 +167,7 @@ class Trials(Windows):
         def run() -> Build:
             with ExitStack() as stack, _unwarned():
                 apart = stack.enter_context(separate_cache(self._scaled(plan)))
-                starting = _Starting(lambda: self._built(apart, first)[1])
+                starting = Starting(lambda: self._built(apart, first)[1])
                 stack.callback(starting.close)
                 self._window(starting, epochs * self._pass(plan), f"{name}, held out", "with", 0, first)
                 return Build(name=name, round=first, samples=self._pass(plan), start=self.seen.pop())
@@ -271,23 +187,27 @@ class Trials(Windows):
         apart = stack.enter_context(separate_cache(self._scaled(plan)))
         return DatasetBuilder(apart, self._order(apart)).advancing(Position())
 
-    def _lot(self, plans: Mapping[str, Plan], number: int) -> list[Build]:
+    def _lot(self, plans: Mapping[str, Plan], number: int, until_s: float) -> list[Build]:
         self._look_at_idle_machine()
         builds: dict[str, Build] = {}
         alive: dict[str, _Alive] = {}
         with ExitStack() as stack, _unwarned():
             for name in self._random.sample(list(plans), len(plans)):
+                if builds and time.monotonic() > until_s:
+                    break
                 self._tell(f"building {name}")
                 with self._timed(builds, name, number, plans[name]):
                     alive[name] = self._started(name, plans[name], number, stack)
                     builds[name] = alive[name].build
             for k in range(self._rounds):
+                if k and time.monotonic() > until_s:
+                    break
                 for name in self._random.sample(list(alive), len(alive)):
                     if not builds[name].failed:
                         self._tell(f"{name} (build {number + 1})")
                         with self._timed(builds, name, number, plans[name]):
                             builds[name] = self._with_window(name, alive[name], builds[name], k)
-        return [builds[name] for name in plans]
+        return list(builds.values())
 
     @contextmanager
     def _timed(self, builds: dict[str, Build], name: str, number: int, plan: Plan) -> Iterator[None]:
@@ -311,7 +231,7 @@ class Trials(Windows):
             made.append(self._built(apart, 0))
             return made[0][1]
 
-        starting = _Starting(make)
+        starting = Starting(make)
         stack.callback(made.clear)
         stack.callback(starting.close)
         samples = self._pass(plan)
