@@ -271,3 +271,12 @@ def test_a_dataset_that_stands_twice_is_left_alone(scratch: str) -> None:
     facts = facts_of(root, scratch)
     assert not list(rows_of_arrays(root, facts))
     assert functools.reduce(lambda count, _: count + 1, on_batches(root, facts), 0) == 0
+
+
+def test_a_dataset_without_an_end_is_compared_as_far_as_two_epochs(scratch: str) -> None:
+    root = walk(tf.data.Dataset.range(40).shuffle(9, seed=2).map(decoded).repeat().batch(8))
+    changed = only(caches(root, facts_of(root, scratch, epoch_samples=40.0))).apply(root)
+    assert changed is not None and "repeat" in kinds(changed)
+    comparer = Comparer(root, {}, 30.0, False, lambda: None, lambda: tempfile.mkdtemp(dir=scratch), most=10)
+    result = comparer.compare(changed)
+    assert result.equal and result.elements == 20
