@@ -161,7 +161,8 @@ class _Search:
         self.trials = DatasetTrials(
             self.sampler, self.counts, epoch, options, self.seed, self.pulse, lambda share, text: None
         )
-        self.comparer = Comparer(
+        most = 2 * (epoch or COMPARED) if self.counts.endless else None
+        self.comparer = Comparer(self.root, self.cut, COMPARING_S, self.facts.free_order, self.pulse, folder, most)
             self.root,
             self.cut,
             COMPARING_S,
