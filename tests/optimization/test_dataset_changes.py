@@ -22,9 +22,8 @@ from greenload.optimization.dataset_changes import (
 )
 from greenload.optimization.dataset_compare import Comparer, Comparison
 from greenload.optimization.dataset_moves import caches, in_chunks, on_batches, rows_of_arrays
-from greenload.optimization.dataset_nodes import TreeBuilder, shared_nodes
+from greenload.optimization.dataset_nodes import TreeBuilder, promises_no_order, shared_nodes
 from greenload.optimization.dataset_source import source_text
-from greenload.optimization.datasets import promises_no_order
 from greenload.profiling.tfdata.counting import count_elements
 from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.rebuild import Builder
