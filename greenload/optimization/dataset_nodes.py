@@ -98,7 +98,9 @@ def made_node(kind: str, name: str, inputs: Sequence[Node], made: Made, like: No
         made: builds it.
         like: the user's node whose place in the program it has.
     """
-    placed = {} if like is None else {"where": like.where, "file": like.file, "branch": like.branch, "row": like.row}
+    placed: dict[str, Any] = (
+        {} if like is None else {"where": like.where, "file": like.file, "branch": like.branch, "row": like.row}
+    )
     return Node(None, kind, tuple(inputs), name, inner=made, **placed)
 
 
