@@ -31,7 +31,8 @@ from bench.datasets import makers, photos_at
 FORMAT = "greenload.bench.optimize_datasets/1"
 REACH = 0.25
 """The median share of CPU seconds that is to be saved, at least."""
-_WINDOW_S = 1.0  # CPU seconds of a round of either, roughly
+_SETTLE_S = 20.0  # until buffers are full, at most
+_WINDOW_S = 2.0  # CPU seconds of a round of either, roughly
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,11 @@ class Epochs:
         """CPU seconds an element of so many epochs, buffers filled before and after."""
         from greenload.energy.settle import settle
 
-        settle(2.0)
+        settle(_SETTLE_S)
         start = time.process_time()
         for _ in range(epochs):
             next(self._iterator)
-        settle(2.0)
+        settle(_SETTLE_S)
         return (time.process_time() - start) / (epochs * self._elements)
 
 
