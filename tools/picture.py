@@ -1,19 +1,26 @@
 """Makes the README's picture of a report, `docs/report.png`: `make picture`, or `python tools/picture.py REPORT.json`.
 
-Without a report it profiles the sample photographs first, which takes a minute and a half. The page is drawn by the
-browser that the tests use.
+Without a report it profiles the sample photographs first, which takes a minute and a half. Of a comparison of
+strategies (`greenload compare --json FILE`, or the first one of `bench.compare`) it makes `docs/comparison.png`. The
+page is drawn by the browser that the tests use.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PICTURE = ROOT / "docs" / "report.png"
+REPORT, COMPARISON = ROOT / "docs" / "report.png", ROOT / "docs" / "comparison.png"
+LAST_PARTS = {
+    REPORT: "document.getElementById('power')",
+    COMPARISON: "[...document.querySelectorAll('h2')].find((head) => head.textContent === 'Score against cost')",
+}
+"""Something in the last part of the page that a picture shows."""
 LIMIT_BYTES = 250_000
 """More would weigh on everyone who opens the README."""
 COLOURS = 64
@@ -24,8 +31,8 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="make docs/report.png from a report")
-    parser.add_argument("report", nargs="?", help="a report's JSON; profiles data/sample if not given")
+    parser = argparse.ArgumentParser(description="make docs/report.png, or docs/comparison.png")
+    parser.add_argument("report", nargs="?", help="a report's or comparison's JSON; profiles data/sample if not given")
     options = parser.parse_args()
     import browser
 
@@ -35,17 +42,21 @@ def main() -> int:
         report = Path(options.report) if options.report else Path(folder) / "report.json"
         if not options.report and not profile(report):
             return 1
-        page = Path(folder) / "report.html"
-        command = [sys.executable, "-m", "greenload.cli", "report", str(report), "--html", str(page)]
+        shown, page = Path(folder) / "shown.json", Path(folder) / "report.html"
+        data = json.loads(report.read_text(encoding="utf-8"))
+        if "comparisons" in data:  # of bench.compare
+            data = data["comparisons"][0]["comparison"]
+        shown.write_text(json.dumps(data), encoding="utf-8")
+        command = [sys.executable, "-m", "greenload.cli", "report", str(shown), "--html", str(page)]
         if subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
             return 1  # the command has said why
-        picture = draw(page)
+        file = COMPARISON if data.get("schema", "").startswith("greenload.compare/") else REPORT
+        picture = draw(page, LAST_PARTS[file])
     smaller = reduced(picture)
     if len(smaller) > LIMIT_BYTES:
         sys.exit(f"the picture has {len(smaller):,} bytes, more than {LIMIT_BYTES:,}: show less of the page")
-    PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_bytes(smaller)
-    print(f"{PICTURE}: {len(smaller):,} bytes")
+    file.write_bytes(smaller)
+    print(f"{file}: {len(smaller):,} bytes")
     return 0
 
 
@@ -55,14 +66,14 @@ def profile(report: Path) -> bool:
     return subprocess.run([sys.executable, "-m", "greenload.cli", *command], cwd=ROOT).returncode == 0
 
 
-def draw(page: Path) -> bytes:
-    """The page from its top to the end of power over time, as PNG."""
+def draw(page: Path, last: str) -> bytes:
+    """The page from its top to the end of the part that has ``last`` in it, as PNG."""
     import browser
 
     with browser.browser() as drawn:
         drawn.look((WIDTH, 900), scale=SCALE)
         drawn.open(page)
-        bottom = drawn.run("document.getElementById('power').closest('section').getBoundingClientRect().bottom")
+        bottom = drawn.run(f"{last}.closest('section').getBoundingClientRect().bottom")
         return drawn.picture(clip=(0, 0, WIDTH, float(bottom) + 16))
 
 

@@ -2,6 +2,9 @@
 
 Runs the thorough set several times, takes each probe's median over the runs, and fits rates to them. Run it where
 nothing else runs. What DALI costs on a GPU is derived from the whole pipelines of bench/results/gpu-h100.json.
+
+With `--add` the table keeps what it has, and gets what it lacks, also on another machine than its own: by the median
+ratio of what both machines have measured of work on pixels. A probe's other work is taken to cost what the table says.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ TABLE = ROOT / "greenload" / "planning" / "costs.json"
 ON_GPU = ROOT / "bench" / "results" / "gpu-h100.json"
 FREE = ("Resize antialias uint8", "Flip uint8", "Affine uint8→float32", "FlipAffine uint8→float32")
 """What the GPU's pipeline did besides decoding."""
+ON_PIXELS = ("images on", "mixed")
+"""Words in the names of groups of probes on pixels in memory."""
 
 
 def medians(runs: Sequence[Sequence[Any]]) -> list[Any]:
@@ -76,11 +81,39 @@ def on_gpu(measured: Mapping[str, Any], mean_bytes: float) -> list[Any]:
     ]
 
 
+def with_lacking(table: Any, rows: Sequence[Any]) -> Any:
+    """A table with what it lacks of what another machine measured: as its own machine's, and what the table's rates
+    leave of each probe."""
+    from greenload.planning.cost_table import Costs
+    from greenload.profiling.calibration.calibrate import fit_rates
+
+    here = fit_rates(rows)
+    scale = Costs(here, table).scale
+    left = []
+    for row in rows:
+        known = [(work, entry) for work in row.works if (entry := table.get(work.backend, work.what))]
+        lacking = tuple(work for work in row.works if table.get(work.backend, work.what) is None)
+        if lacking:
+            rest = row.cpu_s / scale - sum(work.amounts.at(entry.cpu_s) for work, entry in known)
+            left.append(replace(row, works=lacking, cpu_s=rest, energy_j={}))
+    note = f"its ratio to other work, measured on another machine ({here.machine['cpu_model']})"
+    entries = [replace(entry, note=note) for entry in fit_rates(left).entries]
+    print(f"{len(entries)} entries, for a machine {scale:.3g} times as fast")
+    return replace(table, entries=(*table.entries, *entries))
+
+
+def write(table: Any) -> None:
+    """Have a table shipped."""
+    TABLE.write_text(json.dumps(table.to_dict(), indent=1) + "\n", encoding="utf-8")
+    print(f"{len(table.entries)} entries written to {TABLE.relative_to(ROOT)}")
+
+
 def main() -> None:
     """Measure, fit, write."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="how often everything is measured (default %(default)s)")
+    parser.add_argument("--add", action="store_true", help="only add what the table lacks of work on pixels")
     options = parser.parse_args()
     from greenload.machine import processors
     from greenload.planning import cost_table
@@ -90,8 +123,11 @@ def main() -> None:
     begin = time.perf_counter()
     runs = []
     for number in range(options.runs):
-        runs.append(calibrate.measure_probes(threads=processors(), thorough=True))
+        only = ON_PIXELS if options.add else ()
+        runs.append(calibrate.measure_probes(threads=processors(), thorough=True, only=only))
         print(f"run {number + 1} of {options.runs}: {len(runs[-1])} probes, {time.perf_counter() - begin:.0f} s")
+    if options.add:
+        return write(with_lacking(cost_table.reference(), medians(runs)))
     with tempfile.TemporaryDirectory() as folder:
         mean_bytes = make_samples(Path(folder) / "photos", images=256).mean_bytes
     seconds = round(time.perf_counter() - begin, 1)
@@ -99,9 +135,7 @@ def main() -> None:
         medians(runs), source=cost_table.REFERENCE, samples="generated photographs", seconds=seconds
     )
     gpu = on_gpu(json.loads(ON_GPU.read_text()), mean_bytes)
-    whole = replace(table, entries=(*table.entries, *gpu))
-    TABLE.write_text(json.dumps(whole.to_dict(), indent=1) + "\n", encoding="utf-8")
-    print(f"{len(whole.entries)} entries written to {TABLE.relative_to(ROOT)}")
+    return write(replace(table, entries=(*table.entries, *gpu)))
 
 
 if __name__ == "__main__":

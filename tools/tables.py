@@ -23,6 +23,7 @@ from greenload.stages import (
     GaussianBlur,
     Normalize,
     Pad,
+    RandAugment,
     RandomAdjustSharpness,
     RandomAffine,
     RandomCrop,
@@ -36,6 +37,7 @@ from greenload.stages import (
     Resize,
     Stage,
     ToDtype,
+    TrivialAugmentWide,
 )
 from greenload.stages import primitives as p
 from greenload.stages.registry import STAGES
@@ -48,6 +50,14 @@ AROUND = ("Shuffle", "OneHot", "Cache", "Echo", "Batch")
 """Stages that touch no pixel: tf.data does them, whichever backend does the others."""
 COMBINATORS = ("RandomApply", "RandomChoice", "RandomOrder")
 """Stages made of stages, which are in the tables."""
+WITHOUT = [
+    (f"without {what}", tuple(name for name in RandAugment.ALL if name not in names))
+    for what, names in (
+        ("`Equalize`", ("Equalize",)),
+        ("affine maps", ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")),
+    )
+]
+"""Of policies what is left by `only`."""
 SHOWN: dict[str, Sequence[tuple[str, Stage]]] = {
     "Decode": [("", Decode())],
     "Resize": [("", Resize((224, 224))), ("without antialias", Resize((224, 224), antialias=False))],
@@ -71,6 +81,11 @@ SHOWN: dict[str, Sequence[tuple[str, Stage]]] = {
     "Normalize": [("", Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))],
     "ToDtype": [(f"to {dtype}", ToDtype(dtype, scale=True)) for dtype in DTYPES],
     "Apply": [("", Apply(abs))],
+    "RandAugment": [("", RandAugment()), *((what, RandAugment(only=only)) for what, only in WITHOUT)],
+    "TrivialAugmentWide": [
+        ("", TrivialAugmentWide()),
+        *((what, TrivialAugmentWide(only=only)) for what, only in WITHOUT),
+    ],
 }
 """Other stages, with arguments that stand for them; those that are in neither are shown as they are by default."""
 

@@ -37,6 +37,7 @@ from greenload.loading.tf_reading import reader
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
+from greenload.sources import Arrays
 from greenload.stages import primitives as p
 from greenload.system.frameworks import tf
 
@@ -129,7 +130,8 @@ class PlanGraph:
         """Each group of tf.data's own, or with an operation of its own for TensorFlow, as one function of a batch."""
         self.by_batch: list[Element] = []
         """What whole batches of roots go through before the first group, where nothing is done to single samples: they
-        are read, and files looked at. Empty where samples are worked on one by one until they are batched."""
+        are read or gathered, and files looked at. Empty where samples are worked on one by one before they are
+        batched."""
         self.batch_reads: dict[Step, Element] = {}
         """The reading of such batches, and their reading by way of a cache, as functions of their own."""
         self._at_once: dict[SegmentGroup, int] = {}  # batches, of what works on images one by one
@@ -138,6 +140,9 @@ class PlanGraph:
         self._keeper: CachedReader | None = None
         for group in self.segment_groups:
             self._lower_group(group)
+        if self._gathers():
+            self.batch_reads = {self.plan.steps[0]: self.reading.batch}
+            self.by_batch = [self._timed(self.plan.steps[0], self.reading.batch, self.batch_size)]
         entering = self.on_samples[-1][0].spec_out
         self.ragged = not entering.encoded and not entering.static and bool(self.segment_groups)
         """Whether images of different sizes go into one batch, to be transferred."""
@@ -180,7 +185,7 @@ class PlanGraph:
     @property
     def step_clocks(self) -> list[StepClock]:
         """Of its steps, in the order of the data, once a dataset is made."""
-        graphs = [] if self._clocks is None else self._clocks.clocks
+        graphs = self._clocks.clocks if self._clocks else []
         chains = [clock for chain in self._chains.values() for clock in chain.clocks]
         return ordered(self.plan, [*graphs, *self._own_clocks, *chains])
 
@@ -205,8 +210,7 @@ class PlanGraph:
                 segment.steps, tf_backend.elements(self.plan, segment.steps, self._readers), strict=True
             )
         ]
-        # As one function, since between its steps images may differ in size, and have params and unrounded values with
-        # them.
+        # As one function: between its steps images may differ in size, and have params and unrounded values with them.
         whole = compose(done)
         if segment.batched:
             self.back[group] = whole
@@ -233,6 +237,11 @@ class PlanGraph:
         self._looked_at += [self._looking(segment, on_sample(operation))] if encoded else []
         if self._clocks:
             self._own_clocks += step_clocks(segment, self._counter(group))
+
+    def _gathers(self) -> bool:
+        """Whether batches are taken out of arrays as they are: nothing is done to single samples, or elsewhere."""
+        singly = self._lead or self._echoes or self._has_cache or any(group.crosses for group in self.segment_groups)
+        return bool(self.plan.pipeline.batch) and not singly and isinstance(self.plan.pipeline.source, Arrays)
 
     def _counter(self, group: SegmentGroup) -> str:
         """The name under which a group's operation counts, of its own; empty where there are no clocks."""
@@ -388,5 +397,4 @@ class PlanGraph:
 
 _THREADS = "what TensorFlow has other threads do, as for a resize, isn't seen: it looks like waiting"
 _LOOKS_UP = "its clock sees the table looked up, but not images made of what it keeps, or what is kept being stored"
-_IN_FLIGHT = 2  # batches in other backends at a time: while the last images of one are worked on or transferred,
-# another keeps the threads busy
+_IN_FLIGHT = 2  # batches in other backends at a time: while one is transferred another keeps the threads busy

@@ -12,6 +12,7 @@ from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import MIXED, Plan
 from greenload.plans.steps import TF_DATA, Step, mirrored, reads_params, unique_names
 from greenload.stages import primitives as p
+from greenload.stages.policies import Policy
 
 
 def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: int, auto: bool = False) -> Plan:
@@ -59,7 +60,8 @@ def _check_supported(pipeline: Pipeline, steps: Sequence[Step]) -> None:
             continue
         able = supporting(step.primitive, step.spec_in)
         remedy = f"use backend={able[0]!r}" if able else "change its arguments, or remove it"
-        stage, primitive = _at_fault(pipeline, step)
+        stage, primitive, instead = _at_fault(pipeline, step)
+        remedy += f", or {instead}" if instead else ""
         if primitive.lowerings:
             raise PipelineError(
                 f"{stage} can't run on backend {step.backend!r}: it has lowerings for "
@@ -106,12 +108,12 @@ def _check_lowerings(primitive: p.Primitive) -> None:
         )
 
 
-def _at_fault(pipeline: Pipeline, step: Step) -> tuple[str, p.Primitive]:
+def _at_fault(pipeline: Pipeline, step: Step) -> tuple[str, p.Primitive, str]:
     """Which stage, and which of its primitives, a step's backend doesn't do: of a combinator, what is inside it; of a
-    policy, the operation."""
+    policy, the operation. And what an argument of that stage can do about it, in words, where one can."""
     assert step.primitive is not None  # what makes a step one of pixels
     if step.stage is None:
-        return " + ".join(step.stages), step.primitive
+        return " + ".join(step.stages), step.primitive, ""
     stage, primitive = pipeline.stages[step.stage], step.primitive
     shown = str(stage)
     while isinstance(primitive, p.Choice):
@@ -125,7 +127,7 @@ def _at_fault(pipeline: Pipeline, step: Step) -> tuple[str, p.Primitive]:
             shown = f"{stage} inside {pipeline.stages[step.stage].title}"
         elif not isinstance(primitive, p.Choice):
             shown = f"{type(primitive).__name__} of {stage}"
-    return shown, primitive
+    return shown, primitive, stage.way_without(primitive) if isinstance(stage, Policy) else ""
 
 
 def _check_batches(pipeline: Pipeline, backend: str, steps: Sequence[Step]) -> None:

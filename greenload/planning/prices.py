@@ -156,8 +156,8 @@ def work_of_step(step: Step, kinds: Mapping[str, float]) -> Iterator[Work]:
         case p.Call():
             pass  # the same wherever it can run
         case p.Choice():
-            if isinstance(primitive, p.WeightedSum):  # a pass over the results
-                yield Work(step.backend, work_name(step), amounts, stages)
+            if isinstance(primitive, p.WeightedSum):  # a pass over each result
+                yield Work(step.backend, work_name(step), amounts.times(primitive.turns), stages)
             for parts, share in zip(primitive.alternatives, primitive.shares, strict=True):
                 for part in parts:
                     inside = not isinstance(part.primitive, p.Choice)

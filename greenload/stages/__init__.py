@@ -6,6 +6,7 @@ from greenload.stages.affine import RandomAffine as RandomAffine
 from greenload.stages.affine import RandomRotation as RandomRotation
 from greenload.stages.apply import Apply as Apply
 from greenload.stages.augmix import AugMix as AugMix
+from greenload.stages.autoaugment import AutoAugment as AutoAugment
 from greenload.stages.base import Params as Params
 from greenload.stages.base import Stage as Stage
 from greenload.stages.color import ColorJitter as ColorJitter
@@ -39,7 +40,6 @@ from greenload.stages.levels import RandomSolarize as RandomSolarize
 from greenload.stages.mixing import CutMix as CutMix
 from greenload.stages.mixing import MixUp as MixUp
 from greenload.stages.perspective import RandomPerspective as RandomPerspective
-from greenload.stages.policies import AutoAugment as AutoAugment
 from greenload.stages.policies import RandAugment as RandAugment
 from greenload.stages.policies import TrivialAugmentWide as TrivialAugmentWide
 from greenload.stages.primitives import Primitive as Primitive

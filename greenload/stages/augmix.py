@@ -157,7 +157,7 @@ class AugMix(Policy):
 
     @property
     def _magnitudes(self) -> Magnitudes:
-        ranges = magnitudes(_BINS, slope=0.3, shift=1 / 3, degrees=30.0, change=0.9, bits=4)
+        ranges = magnitudes(_BINS, shift=1 / 3)
         bits = np.maximum(4.0 - np.rint(np.arange(_BINS) * (4 / (_BINS - 1))), 1.0)
         return {**ranges, "Posterize": tuple(bits.tolist())}
 

@@ -1,13 +1,25 @@
-"""The policies of AutoAugment as published: Cubuk et al. 2018, arXiv 1805.09501, tables 7 (CIFAR-10), 8 (SVHN) and 9
-(ImageNet).
+"""AutoAugment: one of 25 published pairs of operations for each image.
 
-Each line has two operations with their probability in tenths and their magnitude of 0 … 9; one that has none has "-".
+Its policies are those of Cubuk et al. 2018, arXiv 1805.09501, tables 7 (CIFAR-10), 8 (SVHN) and 9 (ImageNet). Each line
+has two operations with their probability in tenths and their magnitude of 0 … 9; one that has none has "-".
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from greenload.array_ops import NUMPY, Array, Ops
+from greenload.errors import PipelineError
+from greenload.public import public
+from greenload.stages.operations import SIGNED, one_of
+from greenload.stages.policies import Policy, magnitudes
+
+_BINS = 10
+"""Magnitudes: 0 … 9."""
 
 
 class Drawn(NamedTuple):
@@ -122,3 +134,76 @@ POLICIES: Mapping[str, tuple[Pair, ...]] = {
     "svhn": _pairs(_SVHN),
 }
 """The pairs of each policy, by the data that it was found on."""
+
+
+@public
+@dataclass(frozen=True)
+class AutoAugment(Policy):
+    """One of 25 pairs of operations, drawn for each image, each operation with a probability and a magnitude of its own
+    (``torchvision.transforms.v2.AutoAugment``; Cubuk et al. 2018, arXiv 1805.09501, its tables 7 to 9).
+
+    Operations and their ranges are those of ``RandAugment`` with ten magnitudes, and ``Invert``; so are torchvision's.
+    Where magnitudes and signs differ among libraries, ``RandAugment`` says which are followed.
+
+    Args:
+        policy: "imagenet", "cifar10" or "svhn": the data that it was found on.
+        fill: what lies outside the image, 0 … 255.
+
+    Raises:
+        PipelineError: an argument is out of range; or, in a pipeline, images are not uint8 of three channels.
+
+    Example:
+        >>> Decode(), RandomResizedCrop(224), RandomHorizontalFlip(), AutoAugment("imagenet")
+    """
+
+    draws: ClassVar[int] = 5
+
+    policy: str = "imagenet"
+    fill: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.policy, str) or self.policy not in POLICIES:
+            raise PipelineError(
+                f"AutoAugment: policy must be one of {', '.join(map(repr, POLICIES))}, not {self.policy!r}"
+            )
+        self._check_fill()
+
+    @property
+    def _turns(self) -> int:
+        return 2
+
+    @property
+    def _pairs(self) -> tuple[Pair, ...]:
+        return POLICIES[self.policy]
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(["Identity", *(one.name for pair in self._pairs for one in pair)]))
+
+    @property
+    def _shares(self) -> tuple[float, ...]:
+        applied = dict.fromkeys(self._names, 0.0)
+        for one in (one for pair in self._pairs for one in pair):
+            applied[one.name] += one.probability / (2 * len(self._pairs))
+        applied["Identity"] = 1.0 - sum(applied.values())
+        return tuple(applied.values())
+
+    def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
+        names, pairs = self._names, self._pairs
+        worth = magnitudes(_BINS)
+        pair = one_of(len(pairs), uniforms[..., 0], ops)
+        numbers = []
+        for k in range(2):
+            own = [of_both[k] for of_both in pairs]
+            table = np.array(
+                [
+                    (names.index(one.name), one.probability, worth[one.name][one.magnitude], one.name in SIGNED)
+                    for one in own
+                ]
+            )
+            number, probability, value, signed = (ops.take(table[:, column], pair) for column in range(4))
+            applied = uniforms[..., 1 + 2 * k] < probability
+            negative = (uniforms[..., 2 + 2 * k] < 0.5) & (signed > 0.0)
+            value = ops.where(negative, -value, value)
+            numbers += [ops.where(applied, number, number * 0.0), ops.where(applied, value, value * 0.0)]
+        return ops.stack(numbers, axis=-1)

@@ -71,7 +71,7 @@ class RandomInvert(_LevelMap):
     p: float = 0.5
 
     def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
-        return (pixels.LookUp(bytes(255 - level for level in _LEVELS)),)
+        return (pixels.LookUp(pixels.INVERTED),)
 
     def _mapped(self, image: NDArray[Any]) -> NDArray[Any]:
         return (255.0 - image.astype(np.float64)).astype(np.uint8)

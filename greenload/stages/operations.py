@@ -107,8 +107,6 @@ def _always(drawn: _Drawn) -> Params:
     return {"apply": drawn.value == drawn.value}
 
 
-_INVERTED = bytes(255 - level for level in range(256))
-
 KINDS: Mapping[str, Kind] = {
     "affine": Kind(
         pixels.Warp,
@@ -150,9 +148,9 @@ KINDS: Mapping[str, Kind] = {
     ),
     "histogram": Kind(lambda fill: pixels.Equalize(), _always, lambda image, params, fill: reference.equalize(image)),
     "inverse": Kind(
-        lambda fill: pixels.LookUp(_INVERTED),
+        lambda fill: pixels.LookUp(pixels.INVERTED),
         _always,
-        lambda image, params, fill: reference.look_up(image, _INVERTED),
+        lambda image, params, fill: reference.look_up(image, pixels.INVERTED),
     ),
 }
 
@@ -230,6 +228,11 @@ class Turn:
             (Part(number, KINDS[kind].primitive(self.fill), spec, spec),) for number, kind in enumerate(shares)
         )
         return Choice(alternatives, tuple(shares.values()))
+
+    def names_of(self, primitive: Primitive) -> tuple[str, ...]:
+        """The operations that come down to a primitive."""
+        kinds = [kind for kind in self.kinds if KINDS[kind].primitive(self.fill) == primitive]
+        return tuple(name for name in self.names if OPERATIONS[name] in kinds)
 
     def reference(self, image: Image, params: Params) -> Image:
         """What its formula makes of an image, by the params of one sample."""

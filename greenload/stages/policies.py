@@ -18,10 +18,9 @@ from greenload.array_ops import NUMPY, Array, Ops
 from greenload.errors import PipelineError
 from greenload.public import public
 from greenload.specs import ImageSpec
-from greenload.stages import autoaugment
 from greenload.stages.arguments import finite, flag, need_single
 from greenload.stages.base import Params, Stage
-from greenload.stages.operations import OPERATIONS, SIGNED, Turn, evenly, joined, one_of, values_of
+from greenload.stages.operations import OPERATIONS, Turn, evenly, joined, one_of, values_of
 from greenload.stages.primitives import Choice, Part, Primitive, params_of
 
 Magnitudes = Mapping[str, tuple[float, ...]]
@@ -31,12 +30,18 @@ _AUTOAUGMENT_SHIFT = 150 / 331
 """The largest shift of AutoAugment, 150 pixels, as a share of the 331 pixels that its authors trained with."""
 _WIDE_SHIFT = 32 / 224
 """The largest shift of TrivialAugment, 32 pixels, as a share of the 224 pixels of its authors' ImageNet."""
-_POLICY_BINS = 10
-"""Magnitudes of AutoAugment: 0 … 9."""
 
 
-def magnitudes(bins: int, *, slope: float, shift: float, degrees: float, change: float, bits: int) -> Magnitudes:
-    """The values of all operations, from the one that changes least to the strongest.
+def magnitudes(
+    bins: int,
+    *,
+    slope: float = 0.3,
+    shift: float = _AUTOAUGMENT_SHIFT,
+    degrees: float = 30.0,
+    change: float = 0.9,
+    bits: int = 4,
+) -> Magnitudes:
+    """The values of all operations, from the one that changes least to the strongest; AutoAugment's if not given.
 
     Args:
         bins: how many magnitudes.
@@ -126,6 +131,10 @@ class Policy(Stage):
             image = self._turn.reference(image, params_of(params, k))
         return image
 
+    def way_without(self, primitive: Primitive) -> str:
+        """What to do about a primitive that a backend doesn't have, in words; empty where no argument helps."""
+        return ""
+
     def _check_fill(self) -> None:
         fill = finite(type(self).__name__, "fill", self.fill)
         if not 0 <= fill <= 255 or fill != int(fill):
@@ -159,6 +168,10 @@ class _Drawing(Policy):
     def _drawn_bin(self, uniform: Array, ops: Ops) -> Array:
         """The magnitude, int64 from 0."""
         raise NotImplementedError
+
+    def way_without(self, primitive: Primitive) -> str:
+        names = self._turn.names_of(primitive)
+        return f"leave out {', '.join(names)} by only=[…]" if set(names) < set(self._names) else ""
 
     def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
         names = self._names
@@ -217,15 +230,15 @@ class RandAugment(_Drawing):
     Where it differs from torchvision: affine maps are bilinear (there the default is nearest); factors round half up
     (there they cut); contrast pivots on the exact mean grey (there each pixel's grey is cut to an integer).
 
-    It runs on backends ``"native"`` and ``"tf"``, and without "Equalize" on DALI's; Pillow has no affine map with these
-    pixels. On ``"tf"`` an affine map may be one level off, and an operation behind it may enlarge that.
+    It runs on backends ``"native"`` and ``"tf"``. By ``only`` it runs on DALI's without "Equalize", and on Pillow
+    without affine maps: they have none with these pixels. On ``"tf"`` an affine map may be one level off, and an
+    operation behind it may enlarge that.
 
     Args:
         num_ops: how many operations an image goes through, from 0.
         magnitude: from 0 to below ``num_magnitude_bins``.
         num_magnitude_bins: how many magnitudes there are, from 2.
-        only: names of the operations that are drawn from; all fourteen if not given. Also "Invert". DALI has no
-            "Equalize" with these pixels.
+        only: names of the operations that are drawn from; all fourteen if not given. Also "Invert".
         fuse_affine: whether affine maps that an image gets one right after another are one map: one interpolation in
             place of several, and what the first map moves out of the image comes back with the second. Pixels are
             others then, and nearer to the image.
@@ -269,9 +282,7 @@ class RandAugment(_Drawing):
 
     @property
     def _magnitudes(self) -> Magnitudes:
-        return magnitudes(
-            self.num_magnitude_bins, slope=0.3, shift=_AUTOAUGMENT_SHIFT, degrees=30.0, change=0.9, bits=4
-        )
+        return magnitudes(self.num_magnitude_bins)
 
     def _drawn_bin(self, uniform: Array, ops: Ops) -> Array:
         return ops.i64(uniform * 0.0) + self.magnitude
@@ -295,8 +306,7 @@ class TrivialAugmentWide(_Drawing):
 
     Args:
         num_magnitude_bins: how many magnitudes there are, from 2.
-        only: names of the operations that are drawn from; all fourteen if not given. Also "Invert". DALI has no
-            "Equalize" with these pixels.
+        only: names of the operations that are drawn from; all fourteen if not given. Also "Invert".
         fill: what lies outside the image, 0 … 255.
 
     Raises:
@@ -319,76 +329,3 @@ class TrivialAugmentWide(_Drawing):
 
     def _drawn_bin(self, uniform: Array, ops: Ops) -> Array:
         return one_of(self.num_magnitude_bins, uniform, ops)
-
-
-@public
-@dataclass(frozen=True)
-class AutoAugment(Policy):
-    """One of 25 pairs of operations, drawn for each image, each operation with a probability and a magnitude of its own
-    (``torchvision.transforms.v2.AutoAugment``; Cubuk et al. 2018, arXiv 1805.09501, its tables 7 to 9).
-
-    Operations and their ranges are those of ``RandAugment`` with ten magnitudes, and ``Invert``; so are torchvision's.
-    Where magnitudes and signs differ among libraries, ``RandAugment`` says which are followed.
-
-    Args:
-        policy: "imagenet", "cifar10" or "svhn": the data that it was found on.
-        fill: what lies outside the image, 0 … 255.
-
-    Raises:
-        PipelineError: an argument is out of range; or, in a pipeline, images are not uint8 of three channels.
-
-    Example:
-        >>> Decode(), RandomResizedCrop(224), RandomHorizontalFlip(), AutoAugment("imagenet")
-    """
-
-    draws: ClassVar[int] = 5
-
-    policy: str = "imagenet"
-    fill: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.policy, str) or self.policy not in autoaugment.POLICIES:
-            raise PipelineError(
-                f"AutoAugment: policy must be one of {', '.join(map(repr, autoaugment.POLICIES))}, not {self.policy!r}"
-            )
-        self._check_fill()
-
-    @property
-    def _turns(self) -> int:
-        return 2
-
-    @property
-    def _pairs(self) -> tuple[autoaugment.Pair, ...]:
-        return autoaugment.POLICIES[self.policy]
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(["Identity", *(one.name for pair in self._pairs for one in pair)]))
-
-    @property
-    def _shares(self) -> tuple[float, ...]:
-        applied = dict.fromkeys(self._names, 0.0)
-        for one in (one for pair in self._pairs for one in pair):
-            applied[one.name] += one.probability / (2 * len(self._pairs))
-        applied["Identity"] = 1.0 - sum(applied.values())
-        return tuple(applied.values())
-
-    def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
-        names, pairs = self._names, self._pairs
-        worth = magnitudes(_POLICY_BINS, slope=0.3, shift=_AUTOAUGMENT_SHIFT, degrees=30.0, change=0.9, bits=4)
-        pair = one_of(len(pairs), uniforms[..., 0], ops)
-        numbers = []
-        for k in range(2):
-            own = [of_both[k] for of_both in pairs]
-            table = np.array(
-                [
-                    (names.index(one.name), one.probability, worth[one.name][one.magnitude], one.name in SIGNED)
-                    for one in own
-                ]
-            )
-            number, probability, value, signed = (ops.take(table[:, column], pair) for column in range(4))
-            applied = uniforms[..., 1 + 2 * k] < probability
-            negative = (uniforms[..., 2 + 2 * k] < 0.5) & (signed > 0.0)
-            value = ops.where(negative, -value, value)
-            numbers += [ops.where(applied, number, number * 0.0), ops.where(applied, value, value * 0.0)]
-        return ops.stack(numbers, axis=-1)

@@ -133,6 +133,10 @@ class LookUp(Primitive):
     """256 levels."""
 
 
+INVERTED = bytes(range(255, -1, -1))
+"""The table of a ``LookUp`` that inverts."""
+
+
 @dataclass(frozen=True)
 class Autocontrast(Primitive):
     """A look-up in a table of each channel of a uint8 image's own, where ``params["apply"]``, a boolean, is true: with

@@ -15,12 +15,11 @@ from greenload.planning.choose import make_plan
 from greenload.plans.pipeline import Pipeline
 from greenload.strategies.limits import OF_LOADERS, Limit, parse_limit
 from greenload.strategies.proxy import Proxy
-from greenload.strategies.records import DECIDING_KINDS, Evaluates
+from greenload.strategies.records import DECIDING_KINDS, ENOUGH_RUNS, Evaluates
 from greenload.text import printable
 
 _UNITS = {"h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0}
 _TIME = re.compile(r"\s*(?:(?P<number>\d+\.?\d*|\.\d+)\s*(?P<unit>h|min|m|s)\s*)")
-FEWEST_SEEDS = 3
 
 
 def checked_strategies(given: Any, backend: Any) -> dict[str, Pipeline]:
@@ -185,10 +184,10 @@ def checked_seeds(seeds: Any, first_seed: Any) -> tuple[int, int]:
         UsageError: they are fewer than three, or no whole numbers.
     """
     count, first = scalars.whole(seeds), scalars.whole(first_seed)
-    if count is None or not FEWEST_SEEDS <= count <= 1000:
-        few = count is not None and count < FEWEST_SEEDS
+    if count is None or not ENOUGH_RUNS <= count <= 1000:
+        few = count is not None and count < ENOUGH_RUNS
         remedy = "fewer tell nothing apart" if few else "give one"
-        raise UsageError(f"seeds is a whole number from {FEWEST_SEEDS} to 1,000, found {seeds!r}: {remedy}")
+        raise UsageError(f"seeds is a whole number from {ENOUGH_RUNS} to 1,000, found {seeds!r}: {remedy}")
     if first is None or not 0 <= first < 2**31:
         raise UsageError(f"first_seed is a whole number from 0 below 2^31, found {first_seed!r}: give one")
     return count, first

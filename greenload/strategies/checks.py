@@ -19,7 +19,7 @@ from greenload.report.comparison import change_between, differing_facts, machine
 from greenload.report.rows import by_group
 from greenload.strategies.changes import OTHER_EVALUATION, identity_of, other_evaluation
 from greenload.strategies.data import Comparison
-from greenload.strategies.records import JOULES, Card
+from greenload.strategies.records import ENOUGH_RUNS, JOULES, Card
 from greenload.text import percent
 
 OF_CARDS = (
@@ -37,8 +37,6 @@ OF_CARDS = (
 _FIELDS = {"samples_per_s": "images_per_s", "cpu_s": "training_cpu_s", "seconds": "training_seconds", "energy": "cost"}
 _OF_STRATEGY = re.compile(r"""strategies\.(?P<name>"[^"]*"|'[^']*'|[\w-]+)\.(?P<rest>.*)""", re.DOTALL)
 _NARROWER = "its interval holds the limit: more seeds narrow a score's and a training's"
-_LEAST_DF = 2.0
-"""Degrees of freedom of three runs, the least that anything recommended has."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +198,7 @@ def _one(strategy: str, rule: str, a: Figure, b: Figure, tolerance: float) -> It
 
 def _degrees(comparison: Comparison) -> float:
     """Degrees of freedom of the strategy with fewest runs. The loaders' figures have more: so much the safer."""
-    return float(min((card.runs - 1 for card in comparison.cards if card.runs > 1), default=_LEAST_DF))
+    return float(min((card.runs - 1 for card in comparison.cards if card.runs > 1), default=ENOUGH_RUNS - 1))
 
 
 def _is_score(compared: Compared) -> bool:

@@ -31,10 +31,10 @@ from greenload.strategies.conclusion import PROFILES_SHARE, Asked, Progress, bla
 from greenload.strategies.data import Comparison
 from greenload.strategies.evaluation import Evaluate, evaluated, labels_warning
 from greenload.strategies.race import Race, RaceEnd, run_race
-from greenload.strategies.records import Run
+from greenload.strategies.records import ENOUGH_RUNS, Run
 from greenload.strategies.results import identity, resume
 from greenload.strategies.statistics import Looks
-from greenload.strategies.verdict import ENOUGH_RUNS, Rules
+from greenload.strategies.verdict import Rules
 
 Profiler = Callable[[str, Pipeline, Callable[[float, str], None]], Report]
 """Profiles a strategy's loader: its name, its pipeline, and what is called with the share done and what runs now."""

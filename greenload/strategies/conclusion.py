@@ -15,9 +15,9 @@ from greenload.plans.pipeline import Pipeline
 from greenload.report.data import Report
 from greenload.strategies.data import Comparison
 from greenload.strategies.race import BUDGET, FAILED, HOPELESS, RaceEnd
-from greenload.strategies.records import CPU_SECONDS, JOULES, Card, Run, StepCard
+from greenload.strategies.records import CPU_SECONDS, ENOUGH_RUNS, JOULES, Card, Run, StepCard
 from greenload.strategies.results import described, key_of
-from greenload.strategies.verdict import ENOUGH_RUNS, Findings, Rules
+from greenload.strategies.verdict import Findings, Rules
 
 PROFILES_SHARE = 1 / 3
 """Of a budget, what profiles may take where there are runs, too."""

@@ -20,6 +20,9 @@ JOULES = "J"
 CPU_SECONDS = "CPU s"
 UNITS = (JOULES, CPU_SECONDS)
 """What a training costs is told in: joules where a counter reads, else CPU seconds."""
+ENOUGH_RUNS = 3
+"""Runs of a strategy that is recommended, at least, and the fewest seeds that may be asked for: fewer tell nothing
+apart."""
 POINT = 0.01
 """Of a score: a percentage point where it is an accuracy from 0 to 1."""
 DECIDING_KINDS = ("cpu", "dram", "gpu")

@@ -12,7 +12,7 @@ import numpy as np
 from greenload.energy.figures import Figure, scale
 from greenload.report.comparison import ratio
 from greenload.strategies.limits import Limit, Measured, judge, shortfall
-from greenload.strategies.records import CPU_SECONDS, JOULES, POINT, Card, LimitCheck, Run, StepUp, Tie
+from greenload.strategies.records import CPU_SECONDS, ENOUGH_RUNS, JOULES, POINT, Card, LimitCheck, Run, StepUp, Tie
 from greenload.strategies.statistics import (
     Gaps,
     Looks,
@@ -24,9 +24,6 @@ from greenload.strategies.statistics import (
     undominated,
 )
 from greenload.text import amount
-
-ENOUGH_RUNS = 3
-"""Runs of whoever is recommended, at least."""
 
 
 @dataclass(frozen=True)
@@ -144,15 +141,16 @@ class Findings:
         return bool(self.scores.above[a, b] or self.scores.above[b, a])
 
     def needed(self, a: int, b: int) -> int | None:
-        """How many more seeds would part two strategies' scores; None for more than can be said."""
+        """How many more seeds would part two strategies that are tied, at least one; None for more than can be said."""
         found = self.scores
-        return more_seeds(
+        needed = more_seeds(
             float(found.value[a, b]),
             float(found.variance[a, b]),
             int(found.seeds[a, b]),
             len(self.rules.names),
             self.rules.looks,
         )
+        return None if needed is None else max(1, needed)
 
     @cached_property
     def ties(self) -> tuple[Tie, ...]:

@@ -25,7 +25,7 @@ from greenload.backends.native import abi, library
 from greenload.backends.native import cut_outs as kernel
 from greenload.backends.registry import readers_of
 from greenload.backends.replay import replay
-from greenload.errors import RecordError
+from greenload.errors import BackendUnavailable, RecordError
 from greenload.loading.dali_node import DaliNode
 from greenload.loading.dataset import build_dataset
 from greenload.loading.iterate import iterate
@@ -157,7 +157,7 @@ def test_whole_images_are_given_as_they_are() -> None:
 
 def test_without_the_kernel_files_are_given_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
-        raise library.KernelMissing("the kernel isn't built; make setup")
+        raise BackendUnavailable("the kernel isn't built; make setup")
 
     files = [transcoded(kind, 130, 203) for kind in LUMA]
     monkeypatch.setattr(kernel, "_library", missing)

@@ -16,6 +16,7 @@ from greenload.backends.native import cache_entries, library
 from greenload.backends.native.store import Store, describe, folder_of
 from greenload.cli import main
 from greenload.cli.output import FAILED, OK, USAGE
+from greenload.errors import BackendUnavailable
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
 
@@ -245,7 +246,7 @@ def test_verify_says_where_there_is_no_kernel(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def missing() -> None:
-        raise library.KernelMissing("the kernel isn't built; make setup")
+        raise BackendUnavailable("the kernel isn't built; make setup")
 
     monkeypatch.setattr(library, "loaded", missing)
     assert main(["cache", "verify", str(folder)]) == FAILED

@@ -16,7 +16,7 @@ import pytest
 from stores import obeying_modes
 
 from greenload.backends.native import library
-from greenload.errors import PipelineError
+from greenload.errors import BackendUnavailable, PipelineError
 from greenload.loading.iterate import iterate
 from greenload.machine import available_memory
 from greenload.planning import cache_form as planning
@@ -253,7 +253,7 @@ def test_what_is_refused(photos: Files, name: str) -> None:
 
 def test_where_the_kernel_cannot_be_used_the_error_says_so(photos: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
-        raise library.KernelMissing(f"the kernel isn't built; {library.INSTALL}")
+        raise BackendUnavailable(f"the kernel isn't built; {library.INSTALL}")
 
     monkeypatch.setattr(library, "loaded", missing)
     for backend in ("auto", "tf", "pillow"):

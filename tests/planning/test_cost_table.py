@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from greenload.backends.native import library
+from greenload.backends.tables import TABLES
 from greenload.energy.meters.model import VCPU_ACTIVE_W
 from greenload.errors import RecordError, UsageError
 from greenload.planning import cost_table
@@ -27,17 +28,24 @@ from greenload.profiling.calibration.calibrate import calibrate
 from greenload.sources import Arrays, Files, ImageFolder
 from greenload.specs import HWC, ImageSpec
 from greenload.stages import (
+    AugMix,
+    AutoAugment,
     Batch,
     Cache,
     CenterCrop,
     Decode,
     GaussianBlur,
+    MixUp,
+    RandAugment,
     RandomCrop,
+    RandomEqualize,
     RandomHorizontalFlip,
+    RandomPerspective,
     RandomResizedCrop,
     Resize,
     ToDtype,
 )
+from greenload.stages import primitives as p
 
 MACHINE = {"cpu_model": "a processor", "cpus": 2, "packages": {"tensorflow": "1.0"}}
 PIXELS = Arrays(np.zeros((4, 30, 40, 3), np.uint8))
@@ -186,6 +194,22 @@ def test_the_shipped_table_is_whole() -> None:
     derived = [entry for entry in shipped.entries if entry.backend == "dali"]
     assert derived
     assert all("derived from whole-pipeline figures" in entry.note for entry in derived)
+
+
+@pytest.mark.parametrize("name", [name for name, table in TABLES.items() if not table.traits.on_gpu])
+def test_the_shipped_table_knows_every_primitive_of_a_backend_of_the_processor(name: str) -> None:
+    known = {entry.what.split()[0] for entry in cost_table.reference().entries if entry.backend == name}
+    no_work_of_their_own = {p.Primitive, p.Call, p.Choice}
+    assert not {row.__name__ for row in TABLES[name].rows if row not in no_work_of_their_own} - known
+
+
+@pytest.mark.parametrize("backend", ["auto", "tf", "native"])
+def test_policies_and_mixes_are_priced_from_the_shipped_table(backend: str) -> None:
+    stages = (RandomPerspective(), RandomEqualize(), RandAugment(), AugMix(), AutoAugment(), Batch(4))
+    plan = make_plan(Pipeline(PIXELS, *stages, MixUp(num_classes=2)), backend)
+    expected = price(work_of(plan.steps, 4, {}), Costs(cost_table.reference()))
+    assert expected is not None and expected.cpu_s > 0
+    assert not expected.unknown
 
 
 def named(pipeline: Pipeline, backend: Any) -> dict[tuple[str, str], CostTerms]:

@@ -364,10 +364,18 @@ def test_images_that_do_not_fit_are_refused(stage: Stage, images: np.ndarray[Any
 
 def test_an_operation_that_a_backend_lacks_is_named() -> None:
     pipeline = Pipeline(Arrays(np.zeros((2, 8, 8, 3), np.uint8)), RandAugment(), Batch(2))
-    with pytest.raises(PipelineError, match=r"^Equalize of RandAugment\(\) can't run on backend 'dali-cpu'"):
+    without = r"can't run on backend '{}'.*: use backend='tf', or leave out {} by only=\[…\]$"
+    with pytest.raises(PipelineError, match="^Equalize of RandAugment.. " + without.format("dali-cpu", "Equalize")):
         make_plan(pipeline, "dali-cpu")
-    with pytest.raises(PipelineError, match=r"^Warp of RandAugment\(\) can't run on backend 'pillow'"):
+    maps = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+    with pytest.raises(PipelineError, match="^Warp of RandAugment.. " + without.format("pillow", ", ".join(maps))):
         make_plan(pipeline, "pillow")
+    for backend, lacking in (("dali-cpu", ("Equalize",)), ("pillow", maps)):  # who does as told is understood
+        rest = RandAugment(only=[name for name in RandAugment.ALL if name not in lacking])
+        make_plan(Pipeline(pipeline.source, rest, Batch(2)), backend)
+    for nothing_left in (RandAugment(only=["Equalize"]), AutoAugment()):
+        with pytest.raises(PipelineError, match=r"^Equalize of .*: use backend='tf'$"):
+            make_plan(Pipeline(pipeline.source, nothing_left, Batch(2)), "dali-cpu")
     inside = Pipeline(Arrays(np.zeros((2, 8, 8, 3), np.uint8)), RandomApply(TrivialAugmentWide()), Batch(2))
     with pytest.raises(PipelineError, match=r"^Equalize of TrivialAugmentWide\(\)"):
         make_plan(inside, "dali-cpu")

@@ -12,7 +12,7 @@ from greenload.backends.base import Images
 from greenload.backends.dali.graph import feed_name
 from greenload.backends.image_sizes import BatchSizes, plain
 from greenload.backends.native.cut_outs import cut_outs, is_transcoded
-from greenload.backends.native.library import KernelMissing
+from greenload.errors import BackendUnavailable
 from greenload.plans.steps import Step
 from greenload.stages import primitives as p
 
@@ -42,7 +42,7 @@ def graph_inputs(steps: Sequence[Step], images: Images, sizes: BatchSizes, argum
     start, shape = arguments[feed_name("start", 0)], arguments[feed_name("shape", 0)]
     try:
         made = cut_outs([given[i] for i in able], np.hstack((start, shape))[able])
-    except KernelMissing:
+    except BackendUnavailable:
         return seen, arguments
     files: list[Any] = list(seen)
     moved = start.copy()

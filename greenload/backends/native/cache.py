@@ -24,7 +24,7 @@ from greenload.backends.native import store as stores
 from greenload.backends.native.abi import Form
 from greenload.backends.native.store import Store, StoreError
 from greenload.backends.readers import PACKAGES
-from greenload.errors import PipelineError, SourceError
+from greenload.errors import BackendUnavailable, PipelineError, SourceError
 from greenload.machine import package_versions
 from greenload.plans.cache_steps import CACHE_BACKEND, last_cache
 from greenload.plans.pipeline import Pipeline
@@ -114,7 +114,7 @@ def open_store(plan: Plan) -> Store:
 
     Raises:
         PipelineError: the folder can't be used.
-        KernelMissing: the kernel can't be loaded.
+        BackendUnavailable: the kernel can't be loaded.
     """
     cache_spec, key = planned_cache(plan), key_of(plan)
     assert cache_spec is not None
@@ -194,7 +194,7 @@ def cached_forms(folder: Path, pipeline: Pipeline) -> list[CachedForm]:
     try:
         files = _files(pipeline.source)
         keys = {_key(pipeline, files, form).hex(): form for form in CACHE_FORMS}
-    except (library.KernelMissing, SourceError):  # it is said where it is read
+    except (BackendUnavailable, SourceError):  # it is said where it is read
         return []
     forms = []
     for own in keys.keys() & told.keys():

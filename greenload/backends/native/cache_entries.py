@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from greenload.backends.native import abi, library
 from greenload.backends.native.store import BLOCKS, BLOCKS_VERSION, FACTS, KEY_BYTES, LOCK
-from greenload.errors import BackendUnavailable
 from greenload.system import file_input, file_output, json_data
 
 _KEY = re.compile(f"[0-9a-f]{{{2 * KEY_BYTES}}}")
@@ -105,10 +104,7 @@ def verify(folder: Path, progress: Callable[[float], object] = lambda share: Non
         OSError: the folder can't be read.
         BackendUnavailable: the kernel can't be loaded.
     """
-    try:
-        library.loaded()
-    except library.KernelMissing as error:
-        raise BackendUnavailable(str(error)) from None
+    library.loaded()  # before it looks for blocks
     blocks = {own: _blocks(own) for own in _folders(folder)}
     total, done = sum(map(_size, (path for paths in blocks.values() for path in paths))), 0
     verified = []

@@ -41,7 +41,7 @@ class CachedReader:
 
     Raises:
         PipelineError: the cache's folder can't be used.
-        KernelMissing: the kernel can't be loaded.
+        BackendUnavailable: the kernel can't be loaded.
     """
 
     def __init__(self, plan: Plan, readers: Readers) -> None:

@@ -114,7 +114,7 @@ class OwnClocks:
     """Reads the CPU time that a segment's steps have counted so far, in all its programs.
 
     Where the kernel does a step in the same pass as another, all the time is that one's: a flip beside a resize has
-    none.
+    none. Maps of levels that follow one another are one look-up, whose time they share alike.
 
     Args:
         segment: on backend ``"native"``.

@@ -42,7 +42,7 @@ def cut_outs(files: Sequence[bytes], windows: NDArray[Any]) -> dict[int, CutOut]
         as a whole, or smaller than their window.
 
     Raises:
-        KernelMissing: the kernel can't be loaded.
+        BackendUnavailable: the kernel can't be loaded.
     """
     library = _library()
     lengths = np.fromiter(map(len, files), np.int64, len(files))

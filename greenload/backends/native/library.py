@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from greenload.backends.native.abi import ABI, DTYPES, REASON_BYTES, Counter, Form, KernelStep, Op, Status
 from greenload.backends.native.blobs import Blob
 from greenload.backends.native.pointers import addresses_of, bytes_of, contiguous, sizes_of
+from greenload.errors import BackendUnavailable
 
 FOLDER = Path(__file__).parent
 _EXIF, _KEPT = 1, 2
@@ -42,15 +43,11 @@ INSTALL = (
 """What builds the kernel. pip keeps the wheels that it builds, and installs one without the kernel again."""
 
 
-class KernelMissing(ImportError):
-    """The kernel can't be loaded; the message says why and, behind its last semicolon, what to do."""
-
-
 def why_missing() -> str:
     """Why the kernel can't be used; empty where it can."""
     try:
         program = Program([KernelStep(Op.DECODE)], 0)
-    except KernelMissing as error:
+    except BackendUnavailable as error:
         return str(error)
     ((status, reason),) = program.run([b"no image"], np.empty((1, 0)), [np.empty(3, np.uint8)]).values()
     if status is Status.BAD_FILE:
@@ -66,7 +63,7 @@ def version() -> str:
     """What it was built with and runs on: ``"libjpeg-turbo 2.1.5; avx2"``.
 
     Raises:
-        KernelMissing: it can't be loaded.
+        BackendUnavailable: it can't be loaded.
     """
     text: bytes = loaded().gl_version()
     return text.decode()
@@ -76,7 +73,7 @@ def has_vectors() -> bool:
     """Whether it has AVX2 to work with.
 
     Raises:
-        KernelMissing: it can't be loaded.
+        BackendUnavailable: it can't be loaded.
     """
     return version().endswith("avx2")
 
@@ -92,12 +89,12 @@ def path() -> Path:
     """The library's file.
 
     Raises:
-        KernelMissing: it wasn't built.
+        BackendUnavailable: it wasn't built.
     """
     file = FOLDER / "_kernel.native.so"
     if file.exists():
         return file
-    raise KernelMissing(f"the kernel isn't built; {INSTALL}")
+    raise BackendUnavailable(f"the kernel isn't built; {INSTALL}")
 
 
 def probe(files: Sequence[bytes | Blob], exif: bool, max_bytes: int, kept: bool = False) -> NDArray[np.int32]:
@@ -132,7 +129,7 @@ def transcode(file: bytes, form: Form) -> bytes:
     """A plain JPEG in another form; ``Form.PIXELS`` also of planes, coefficients and binary PPM.
 
     Raises:
-        KernelMissing: the kernel can't be loaded.
+        BackendUnavailable: the kernel can't be loaded.
         ValueError: the form would not give the file's pixels; the message says why.
     """
     reason, needed = ctypes.create_string_buffer(REASON_BYTES), ctypes.c_int64()
@@ -159,7 +156,7 @@ class Program:
         columns: how many params each image has.
 
     Raises:
-        KernelMissing: the kernel can't be loaded.
+        BackendUnavailable: the kernel can't be loaded.
         ValueError: a step is out of range; the message says which.
 
     Example:
@@ -247,18 +244,18 @@ def loaded() -> Any:
     """The library, with its functions' types.
 
     Raises:
-        KernelMissing: it can't be loaded.
+        BackendUnavailable: it can't be loaded.
     """
     try:
         library = ctypes.CDLL(str(path()))
     except OSError as error:
-        raise KernelMissing(f"the kernel can't be loaded: {error}; {INSTALL}") from None
+        raise BackendUnavailable(f"the kernel can't be loaded: {error}; {INSTALL}") from None
     try:
         if library.gl_abi() == ABI:
             return _declared(library)
     except AttributeError:  # it lacks a function
         pass
-    raise KernelMissing(f"the kernel at {path()} was built from other sources; {INSTALL}")
+    raise BackendUnavailable(f"the kernel at {path()} was built from other sources; {INSTALL}")
 
 
 def _declared(library: Any) -> Any:

@@ -79,7 +79,7 @@ class Store:
     Raises:
         StoreError: the folder can't be used.
         ValueError: a key of another length, or no samples.
-        KernelMissing: the kernel can't be loaded.
+        BackendUnavailable: the kernel can't be loaded.
     """
 
     def __init__(

@@ -72,7 +72,7 @@ def calibrate(
     A standard set of operations runs on a few sizes of images in memory, in settled windows: single steps and short
     runs of them, and transfers of batches from tf.data to other backends and back. Rates that are never negative are
     fitted to what was seen. With a pipeline also its own steps are measured, with their exact parameters and on its own
-    records, and count for more than the standard ones. Takes less than a minute on two cores, and some seconds more for
+    records, and count for more than the standard ones. Takes one to two minutes on two cores, and some seconds more for
     a pipeline. The table is kept in the user's cache folder, for this processor and these versions; from then on
     ``make_plan`` goes by it. Figures for a GPU stay the reference's.
 
@@ -98,7 +98,7 @@ def calibrate(
     if pipeline is not None and not isinstance(pipeline, Pipeline):
         raise UsageError(f"calibrate takes a Pipeline or nothing, not {type(pipeline).__name__}: build a Pipeline")
     threads = scalars.positive(UsageError, "threads", processors() if threads is None else threads)
-    cost_table.prepared(cost_table.facts(processors()))  # before a minute of work, not after
+    cost_table.prepared(cost_table.facts(processors()))  # before minutes of work, not after
     begin = time.perf_counter()
     rows = measure_probes(pipeline, data=data, threads=threads, progress=progress)
     samples = f"{data}" if data else "generated photographs"

@@ -29,18 +29,26 @@ from greenload.profiling.calibration.probes import (
     transfers,
     whole_batches,
 )
+from greenload.profiling.calibration.summed import Summed
 from greenload.sources import Arrays, Files, Source, formats
 from greenload.stages import (
     CenterCrop,
     ColorJitter,
     Decode,
     GaussianBlur,
+    MixUp,
     Normalize,
     Pad,
+    RandAugment,
+    RandomAdjustSharpness,
+    RandomAutocontrast,
     RandomCrop,
+    RandomEqualize,
     RandomErasing,
     RandomGrayscale,
     RandomHorizontalFlip,
+    RandomInvert,
+    RandomPerspective,
     RandomResizedCrop,
     RandomRotation,
     RandomVerticalFlip,
@@ -59,6 +67,10 @@ _TO_FLOAT = ToDtype("float32", scale=True)
 _NORMALIZE = Normalize((0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
 _FLIP = RandomHorizontalFlip()
 _JITTER = ColorJitter(0.2, 0.2, 0.2, 0.05)
+_SEEN = RandomPerspective(p=1.0)
+_MIX = MixUp(num_classes=2)
+_OF_POLICIES = ("Brightness", "Contrast", "Posterize", "Solarize")
+"""Operations whose primitives only policies have."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +189,13 @@ def _on_pixels(material: Material, thorough: bool) -> Iterator[tuple[str, Arrays
             (RandomRotation(20),),
             (GaussianBlur(5),),
             (RandomErasing(p=1.0),),
+            (_SEEN,),
+            (RandomInvert(p=1.0),),
+            (RandomAutocontrast(p=1.0),),
+            (RandomEqualize(p=1.0),),
+            (RandomAdjustSharpness(2, p=1.0),),
+            *((RandAugment(1, 15, only=(operation,)),) for operation in _OF_POLICIES),
+            (Summed(),),
         ]
         rare: list[tuple[Stage, ...]] = [
             (RandomVerticalFlip(),),
@@ -200,6 +219,7 @@ def _on_pixels(material: Material, thorough: bool) -> Iterator[tuple[str, Arrays
             (Resize((height // 2, height // 2), antialias=False),),
             (RandomRotation(20),),
             (GaussianBlur(5),),
+            (_SEEN,),
             (ToDtype("bfloat16"),),
             (ToDtype("float16"),),
         ]
@@ -274,6 +294,7 @@ def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[
         ends: tuple[Stage, ...] = (_NORMALIZE,) if images is floats else (_TO_FLOAT,)
         whole = whole_batches(f"{name} batched", SizedPipeline.out(images, (), behind=ends), threads, one_by_one=False)
         yield ProbeGroup(f"batched {name}", (whole,))
+        yield from _mixed(name, images, names, threads)
         single = whole_batches(f"{name} one by one", SizedPipeline.out(images, (_FLIP,)), threads, one_by_one=True)
         yield ProbeGroup(f"one by one {name}", (single,))
     jpeg = [files for name, files in material.files.items() if name.endswith(("small", "medium"))][:2]
@@ -289,6 +310,20 @@ def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[
                 for step in laid_out.sizes.steps
             ]
             yield transfers(f"hand over sizes {number}", laid_out, laid_out.placed(steps, threads))
+
+
+def _mixed(name: str, images: Arrays, names: Sequence[str], threads: int) -> Iterator[ProbeGroup]:
+    """Batches whose images are mixed with each other, on each backend that has a way to."""
+    laid = SizedPipeline.out(images, (), behind=(_MIX,))
+    for backend in names:
+        if not TABLES[backend].supports(p.Mix(), laid.sizes.steps[-1].spec_in):
+            continue
+        label = f"mixed {name} on {backend}"
+        if in_tf_data(backend):
+            probe = whole_batches(label, laid, threads, one_by_one=False)
+        else:
+            probe = on_batches(label, laid, backend, threads)
+        yield ProbeGroup(label, (probe,))
 
 
 def _called(material: Material, jpeg: Sequence[Files], backend: str, threads: int) -> Iterator[ProbeGroup]:

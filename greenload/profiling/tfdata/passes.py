@@ -43,7 +43,7 @@ def why_not() -> str:
     try:
         loaded()
         op.operations()
-    except (BackendUnavailable, ImportError) as error:
+    except BackendUnavailable as error:
         return str(error)
     return ""
 

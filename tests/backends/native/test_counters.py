@@ -125,6 +125,17 @@ def test_what_another_step_does_as_well_takes_no_time() -> None:
     assert 0 < resize.nanoseconds <= whole.nanoseconds
 
 
+def test_maps_that_are_one_look_up_share_its_time() -> None:
+    tables = [bytes(255 - level for level in range(256)), bytes(level // 2 for level in range(256))]
+    steps = [KernelStep(Op.LOOKUP, column=column, table=table) for column, table in enumerate(tables)]
+    program, out = Program(steps, 2), np.empty((200, 224, 224, 3), np.uint8)
+    assert not program.run(np.zeros(out.shape, np.uint8), np.ones((200, 2)), out)
+    first, second, whole = program.counters()
+    assert first.images == second.images == 200
+    assert 0.8 < first.nanoseconds / second.nanoseconds < 1.25
+    assert first.nanoseconds + second.nanoseconds <= whole.nanoseconds
+
+
 @pytest.mark.parametrize("side", [320, 400, 480, 640])
 @pytest.mark.parametrize("images", [55, 71])
 def test_the_steps_have_all_of_what_the_whole_takes(images: int, side: int) -> None:

@@ -26,7 +26,7 @@ from greenload.backends.base import Records
 from greenload.backends.chain import run_plan
 from greenload.backends.native import library, work
 from greenload.backends.native.layout import Layout
-from greenload.backends.native.library import KernelMissing, Program
+from greenload.backends.native.library import Program
 from greenload.backends.native.table import TABLE
 from greenload.backends.replay import IdleSegments, replay
 from greenload.cli import doctor
@@ -400,7 +400,7 @@ def test_where_it_is_not_built_the_remedy_is_named(monkeypatch: pytest.MonkeyPat
     plan = make_plan(suite.pipeline_of(Arrays(np.zeros((2, 9, 9, 3), np.uint8)), (Resize((4, 4)),)), "native")
 
     def missing() -> Any:
-        raise KernelMissing("the kernel isn't built; make setup, where there is a compiler")
+        raise BackendUnavailable("the kernel isn't built; make setup, where there is a compiler")
 
     monkeypatch.setattr(library, "loaded", missing)
     seen = registry.get("native").availability()

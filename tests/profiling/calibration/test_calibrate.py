@@ -15,7 +15,8 @@ import pytest
 
 from greenload.backends import registry
 from greenload.backends.base import Availability
-from greenload.backends.chain import Chain
+from greenload.backends.chain import Chain, run_plan
+from greenload.backends.tables import TABLES
 from greenload.cli import main
 from greenload.errors import BackendUnavailable, UsageError
 from greenload.planning import cost_table
@@ -27,8 +28,10 @@ from greenload.profiling.calibration import calibrate as calibrating
 from greenload.profiling.calibration.calibrate import ProbeCost, calibrate, fit_rates, measure_probes
 from greenload.profiling.calibration.probes import SizedPipeline, of_pipeline
 from greenload.profiling.calibration.standard_set import Material, standard
+from greenload.profiling.calibration.summed import Summed
 from greenload.sources import Arrays, ImageFolder
 from greenload.stages import Batch, Decode, GaussianBlur, Normalize, RandomHorizontalFlip, Resize, ToDtype
+from greenload.stages import primitives as p
 
 SIDES = (16, 64, 224)
 
@@ -167,6 +170,27 @@ def test_every_probe_has_work_whatever_backends_are_here(
     assert all(probe.works for group in groups for probe in group.probes)
     transferred = {group.name.split(" ")[2] for group in groups if group.name.startswith("hand over")}
     assert transferred == {"tf": set(), "native": {"sizes"}, "pillow": {"encoded", "pixels", "sizes"}}[names[-1]]
+
+
+def test_every_primitive_of_the_library_has_a_probe(sample_folder: Path, tmp_path: Path) -> None:
+    names = calibrating.usable_backends()
+    groups = standard(Material.of(ImageFolder(sample_folder), str(tmp_path)), names, 1, thorough=True)
+    seen = {(work.backend, work.what.split()[0]) for group in groups for probe in group.probes for work in probe.works}
+    no_work_of_their_own = {p.Primitive, p.Call, p.Choice}
+    for name in names:
+        lacking = {row.__name__ for row in TABLES[name].rows if row not in no_work_of_their_own}
+        assert not lacking - {what for backend, what in seen if backend == name}, name
+
+
+def test_the_stage_that_shows_what_a_sum_costs_is_its_formula() -> None:
+    images = np.random.default_rng(1).integers(0, 256, (3, 20, 30, 3), np.uint8)
+    laid = SizedPipeline.out(Arrays(images), (Summed(),), 3)
+    params = {"choices": np.arange(3), "weights": np.full(4, 0.25)}
+    for name in ("tf", "native"):
+        if not registry.get(name).availability().usable:
+            continue
+        done = run_plan(laid.plan(name, 1), laid.records())
+        assert np.array_equal(done, [Summed().reference(image, params) for image in images])
 
 
 def test_a_run_begins_where_its_params_are_known() -> None:

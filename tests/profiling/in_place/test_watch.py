@@ -16,7 +16,7 @@ tf = pytest.importorskip("tensorflow")
 from dataset_cases import CASES, Range, elements, plus  # noqa: E402
 
 import greenload as gl  # noqa: E402
-from greenload.backends.native import library, op  # noqa: E402
+from greenload.backends.native import counters, library, op  # noqa: E402
 from greenload.profiling.in_place import states  # noqa: E402
 from greenload.profiling.in_place.live import live  # noqa: E402
 from greenload.profiling.in_place.watched import all_watched  # noqa: E402
@@ -390,6 +390,23 @@ def test_bad_input_is_refused_in_one_clear_line(monkeypatch: pytest.MonkeyPatch)
         gl.watch(Range(3))
     monkeypatch.undo()
     op.operations.cache_clear()
+
+
+def test_a_kernel_that_was_built_from_other_sources_is_refused_like_one_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forget() -> None:
+        library.loaded.cache_clear()
+        counters._library.cache_clear()
+
+    monkeypatch.setattr(library, "ABI", library.ABI + 1)
+    forget()
+    try:
+        with pytest.raises(gl.BackendUnavailable, match="was built from other sources; make setup"):
+            gl.watch(Range(3).map(lambda x: x + 1))
+    finally:
+        monkeypatch.undo()
+        forget()
 
 
 def test_a_note_tells_what_a_clock_cannot_see() -> None:

@@ -172,6 +172,17 @@ void Tally::spend(size_t step) {
   last_ = now;
 }
 
+void Tally::spend(const std::vector<size_t>& steps) {
+  if (!timing_) {
+    return;
+  }
+  const int64_t now = wall_now(), each = (now - last_) / static_cast<int64_t>(steps.size());
+  for (size_t step : steps) {
+    ticks_[step] += each;
+  }
+  last_ = now;
+}
+
 // What the thread has spent since the last reading. Images that weren't timed are taken for like those that were.
 void Tally::share_out(int64_t now) {
   const int64_t cpu = cpu_now(), spent = cpu - cpu_;

@@ -59,6 +59,8 @@ class Tally {
   void note(size_t step, int64_t bytes_in, int64_t bytes_out);
   // In the midst of one: what was spent since the last of these calls was spent on a step.
   void spend(size_t step);
+  // The same of several steps that were done as one, of which each counts for as much.
+  void spend(const std::vector<size_t>& steps);
 
  private:
   void start();

@@ -38,6 +38,7 @@ struct Scratch {
   Blur blur;
   Buffer between[2], pixel, tables;
   WeightedSum sum;
+  std::vector<size_t> as_one;  // steps that are done in one pass
 };
 
 // Things that threads take for a while, as many as were in use at a time. The lock is only tried: a process that was

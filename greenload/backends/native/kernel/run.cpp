@@ -267,18 +267,21 @@ class Run {
     image_ = result;
   }
 
-  // Level maps that follow one another, as one look-up; which is the last of them.
+  // Level maps that follow one another, as one look-up, whose time they share alike; which is the last of them.
   size_t map_levels(size_t k) {
     LevelMaps maps(image_, scratch_.tables);
-    size_t last = k;
+    std::vector<size_t>& done = scratch_.as_one;
+    done.clear();
     for (size_t j = k; j < steps_.size() && is_level_map(steps_[j].given.op); j = next(j)) {
       maps.add(steps_[j].given.op, params(j)[0], steps_[j].table.data());
-      last = j;
+      tally_.spend(j);
+      done.push_back(j);
     }
     if (!maps.change_nothing()) {
-      change(last, [&](const Image& to) { look_up(image_, maps.tables(), maps.count(), to); });
+      change(done.back(), [&](const Image& to) { look_up(image_, maps.tables(), maps.count(), to); });
     }
-    return last;
+    tally_.spend(done);
+    return done.back();
   }
 
   void sharpen(size_t k) {
