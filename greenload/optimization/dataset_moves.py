@@ -1,5 +1,4 @@
-"""Changes to the order of steps that leave elements as they are: a cache where nothing random is before it, and functions
-that run on batches or chunks."""
+"""Changes to the order of steps: a cache where nothing random is before it; functions on batches or chunks."""
 
 from __future__ import annotations
 
