@@ -15,6 +15,7 @@ from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
 from greenload.errors import GreenloadError
 from greenload.machine import processors
+from greenload.optimization.dataset_arrays import rows_of_arrays
 from greenload.optimization.dataset_changes import (
     Change,
     Facts,
@@ -26,7 +27,7 @@ from greenload.optimization.dataset_changes import (
 )
 from greenload.optimization.dataset_compare import Comparer, Comparison
 from greenload.optimization.dataset_improvement import Improvement, TriedChange, apply_all
-from greenload.optimization.dataset_moves import caches, in_chunks, on_batches, rows_of_arrays
+from greenload.optimization.dataset_moves import caches, in_chunks, on_batches
 from greenload.optimization.dataset_nodes import TreeBuilder, promises_no_order, shared_nodes
 from greenload.optimization.dataset_source import source_text
 from greenload.optimization.dataset_trials import DatasetTrials, Seen
