@@ -9,6 +9,7 @@ from typing import Any
 
 from greenload.optimization.dataset_nodes import Made
 from greenload.profiling.tfdata.graph import Node
+from greenload.system.frameworks import tf
 
 _INDENT = "    "
 
@@ -36,7 +37,14 @@ def call(node: Node) -> str:
         size = given.get("batch_size", getattr(node.dataset, "_batch_size", ""))
         size = int(size) if hasattr(size, "__int__") else size
         drop = "drop_remainder=True" if given.get("drop_remainder") else ""
-        return f"{node.kind}({', '.join(part for part in (str(size), drop) if part)})"
+        padding = _padding(node.dataset) if node.kind == "padded_batch" and node.dataset is not None else []
+        return f"{node.kind}({', '.join(part for part in (str(size), *padding, drop) if part)})"
+    if node.kind == "shard" and node.dataset is not None:
+        return f"shard({int(node.dataset._num_shards)}, {int(node.dataset._index)})"
+    if node.kind == "cache" and given.get("filename"):
+        return f"cache({given['filename']!r})"
+    if node.kind == "options":
+        return "with_options(options)"
     if node.kind in ("take", "skip", "repeat"):
         count = given.get("count", "")
         return f"{node.kind}({'' if node.kind == 'repeat' and count in (-1, '') else count})"
@@ -46,6 +54,20 @@ def call(node: Node) -> str:
         parts = [str(given.get("size", "")), *(_said(key, given.get(key)) for key in ("shift", "stride"))]
         return f"window({', '.join(part for part in parts if part)})"
     return f"{node.kind}()"
+
+
+def _padding(padded: Any) -> list[str]:
+    """The shapes to which a batch is padded, and what it is padded with where that isn't zero."""
+    sizes = [
+        [None if size == -1 else size for size in shape.numpy().tolist()]
+        for shape in tf.nest.flatten(padded._padded_shapes)
+    ]
+    values = [value.numpy() for value in tf.nest.flatten(padded._padding_values)]
+    said = [f"padded_shapes={tf.nest.pack_sequence_as(padded._padded_shapes, sizes)!r}"]
+    if any(values):
+        plain = [value if isinstance(value, bytes) else value.item() for value in values]
+        said.append(f"padding_values={tf.nest.pack_sequence_as(padded._padding_values, plain)!r}")
+    return said
 
 
 def _number(value: Any) -> str:
@@ -114,12 +136,16 @@ class _Writer:
         number = sum(1 for line in self.lines if line.startswith("rows")) + 1
         name = "rows" if not any(line.startswith("rows = ") for line in self.lines) else f"rows_{number}"
         if not self.arguments:
-            self.arguments["x"] = "the arrays, each of as many rows; of several, gather from each its own"
-        self.lines.append(f"{name} = {call(node)}")
+            self.arguments["x"] = "the arrays, in the structure in which from_tensor_slices has them"
+        self.lines += ["x = tf.nest.map_structure(tf.convert_to_tensor, x)", f"{name} = {call(node)}"]
         return name
 
     def _call(self, name: str, node: Node) -> None:
         if node.kind == "options" and not isinstance(node.inner, Made):
+            place = f" at {node.where}" if node.where else ""
+            options = "your_options" if "your_options" not in self.arguments else f"your_options_{len(self.arguments)}"
+            self.arguments[options] = f"the tf.data.Options that you set{place}"
+            self.lines.append(f"{name} = {name}.with_options({options})")
             return
         if isinstance(node.inner, Made) and "with_options" in node.inner.text:
             self.lines += [

@@ -257,7 +257,7 @@ def test_the_rest_leaves_elements_as_they_are_and_adds_up(scratch: str) -> None:
     assert kinds(tree).count("map") == 1 and kinds(tree).count("prefetch") == 1
     text = source_text(root, tree, ["The same.", "More."])
     compile(text, "improved.py", "exec")
-    assert "scaled, bright" in text and "private_threadpool_size" in text
+    assert "bright(*scaled(*element))" in text and "private_threadpool_size" in text
 
 
 def test_a_function_is_not_called_again_to_be_rewritten(scratch: str) -> None:
