@@ -167,7 +167,8 @@ class Improvement:
             *(Sentence(printable(f"note: {n}"), "dim") for n in self.notes),
         ]
         if self.source:
-            lines += [Sentence("as tf.data code:", "bold"), Text("\n".join(map(printable, self.source.splitlines())))]
+            code = "\n".join(map(printable, self.source.splitlines()))  # never broken: it is copied
+            lines += [Sentence("as tf.data code:", "bold"), Text(code, no_wrap=True, overflow="ignore")]
         return Group(*lines)
 
     def __str__(self) -> str:

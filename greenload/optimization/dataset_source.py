@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from greenload.profiling.tfdata.graph import Node
 from greenload.system.frameworks import tf
 
 _INDENT = "    "
+_WIDTH = 100
+"""Characters of a docstring's line, about."""
 
 
 def call(node: Node) -> str:
@@ -89,10 +92,27 @@ def source_text(before: Node, after: Node, heading: Sequence[str]) -> str:
     writer = _Writer(before)
     last = writer.written(after)
     arguments = ", ".join(writer.arguments)
-    said = [f'{_INDENT}"""{heading[0]}', "", *(f"{_INDENT}{line}".rstrip() for line in heading[1:])]
-    said += ["", f"{_INDENT}Args:", *(f"{_INDENT * 2}{name}: {text}" for name, text in writer.arguments.items())]
+    told = [
+        heading[0],
+        "",
+        *heading[1:],
+        "",
+        "Args:",
+        *(f"    {name}: {text}" for name, text in writer.arguments.items()),
+    ]
+    said = [f"{_INDENT}{line}".rstrip() for text in told for line in _lines(text)]
+    said[0] = f'{_INDENT}"""{said[0].lstrip()}'
     lines = [f"def improved({arguments}):", *said, f'{_INDENT}"""', *(f"{_INDENT}{line}" for line in writer.lines)]
     return "\n".join(["import tensorflow as tf", "", "", *lines, f"{_INDENT}return {last}", ""])
+
+
+def _lines(text: str) -> list[str]:
+    """Lines of a docstring, broken between words."""
+    plain = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    behind = " " * (2 * (len(text) - len(text.lstrip())) if text[:1] == " " else 2 * text.startswith("- "))
+    return textwrap.wrap(plain, _WIDTH, subsequent_indent=behind, break_long_words=False, break_on_hyphens=False) or [
+        ""
+    ]
 
 
 class _Writer:

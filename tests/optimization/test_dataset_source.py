@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from greenload.energy.figures import Figure
 from greenload.optimization.dataset_arrays import rows_of_arrays
 from greenload.optimization.dataset_calls import composed, function_text
 from greenload.optimization.dataset_changes import Facts, Finder, fused_maps, synchronous
+from greenload.optimization.dataset_compare import Comparison
+from greenload.optimization.dataset_improvement import Improvement
 from greenload.optimization.dataset_moves import in_chunks, on_batches
 from greenload.optimization.dataset_nodes import promises_no_order, shared_nodes
 from greenload.optimization.dataset_source import source_text
 from greenload.profiling.tfdata.counting import Flow
 from greenload.profiling.tfdata.walk import walk
+from greenload.report.columns import plain_text
 from greenload.system.frameworks import tf
 
 ROWS = 20
@@ -145,3 +149,43 @@ def test_functions_without_a_name_are_called_in_words() -> None:
         "a.b", "(lambda x: x)", "to_sequence_2", "function", "function",
     ]  # fmt: skip
     assert composed(["f", "lambda a, b: a"], [Takes(), Takes()]) == "lambda *element: (lambda a, b: a)(*f(*element))"
+
+
+def test_what_is_said_above_the_code_is_a_docstring_whatever_it_holds() -> None:
+    root = walk(pairs().map(double).map(bright))
+    (change,) = fused_maps(root, facts_of(root))
+    tree = change.apply(root)
+    assert tree is not None
+    text = source_text(root, tree, ["The same.", r'- a lambda: "\d" and """: ' + "many words " * 40])
+    space: dict[str, Any] = {}
+    exec(compile(text, "improved.py", "exec"), space)
+    assert r'"\d" and """:' in space["improved"].__doc__
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_the_printed_code_is_not_broken_on_a_narrow_screen() -> None:
+    wide = "    dataset = dataset.shuffle(256, seed=3)  # moved: the same order, whatever stands here\n"
+    shown = plain_text(improvement("def improved(dataset):\n" + wide).render(), 40)
+    assert wide.rstrip() in shown.splitlines()
+
+
+def improvement(source: str) -> Improvement:
+    nothing = Figure.missing()
+    return Improvement(
+        created="2026-01-01T00:00:00Z",
+        greenload="1",
+        name="d",
+        epochs=2,
+        ram_bytes=0.0,
+        threads=1,
+        demand=None,
+        now_cpu_s_per_sample=nothing,
+        improved_cpu_s_per_sample=nothing,
+        saves_cpu_s_per_sample=nothing,
+        first_epoch_cpu_s_per_sample=(None, None),
+        samples_per_s=(1.0, 1.0),
+        changes=(),
+        compared=Comparison(elements=0, epochs=0, order="same"),
+        sample="rows",
+        source=source,
+    )
