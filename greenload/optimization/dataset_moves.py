@@ -18,7 +18,7 @@ from greenload.optimization.dataset_nodes import (
     names_of,
     node_operations,
 )
-from greenload.profiling.tfdata.functions import repeatable_operations
+from greenload.profiling.tfdata.functions import reads_outside, repeatable_operations
 from greenload.profiling.tfdata.graph import DALI_NODE, PASSIVE, STORES, Node, endless_repeat
 from greenload.profiling.tfdata.remarks import call_text
 from greenload.system.frameworks import tf
@@ -45,6 +45,11 @@ def steady(node: Node, facts: Facts) -> bool:
     if any(not repeatable_operations(node_operations(inner)) for inner in node.looked):
         return False
     return repeatable_operations(node_operations(node))
+
+
+def _lasting(node: Node, facts: Facts) -> bool:
+    """Whether a cache may keep what a node gives: it is steady, and reads no variable that a callback may assign."""
+    return steady(node, facts) and not any(reads_outside(node_operations(inner)) for inner in (*node.looked, node))
 
 
 def reshuffles(node: Node) -> bool:
@@ -76,7 +81,7 @@ def caches(root: Node, facts: Facts) -> Iterator[Change]:
 def _kept(line: Sequence[Node], facts: Facts) -> tuple[list[Node], list[Node]]:
     """The nodes of a line up to the last one behind which a cache may stand, and the shuffles among them."""
     joined = [node for before in line[0].inputs for node in before.nodes()]
-    if any(not steady(node, facts) or endless_repeat(node) for node in joined):
+    if any(not _lasting(node, facts) or endless_repeat(node) for node in joined):
         return [], []
     kept: list[Node] = []
     shuffles: list[Node] = []
@@ -85,7 +90,7 @@ def _kept(line: Sequence[Node], facts: Facts) -> tuple[list[Node], list[Node]]:
             shuffles.append(node)
         elif (
             endless_repeat(node)
-            or not steady(node, facts)
+            or not _lasting(node, facts)
             or (shuffles and node.kind not in _ONE_TO_ONE and not (facts.free_order and node.kind == "interleave"))
         ):
             break
