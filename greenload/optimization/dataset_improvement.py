@@ -111,6 +111,9 @@ class Improvement:
         if changed is root:
             return dataset
         built = TreeBuilder(None).build(changed)
+        count = int(dataset.cardinality())
+        if count >= 0 and int(built.cardinality()) == tf.data.UNKNOWN_CARDINALITY:  # unbatching forgets it
+            built = built.apply(tf.data.experimental.assert_cardinality(count))
         if spec_difference(dataset.element_spec, built.element_spec):
             raise UsageError(
                 "an improvement gives elements of the same structure; this dataset's is another: optimize it anew"

@@ -25,7 +25,7 @@ from greenload.optimization.dataset_changes import (
     rewritten,
     synchronous,
 )
-from greenload.optimization.dataset_compare import Comparer, Comparison
+from greenload.optimization.dataset_compare import EPOCHS, Comparer, Comparison
 from greenload.optimization.dataset_improvement import Improvement, TriedChange, apply_all
 from greenload.optimization.dataset_moves import caches, in_chunks, on_batches
 from greenload.optimization.dataset_nodes import TreeBuilder, promises_no_order, shared_nodes
@@ -209,14 +209,14 @@ class _Search:
         if elements <= 0 or whole <= RUN_SAMPLES or len([n for n in self.root.nodes() if not n.inputs]) != 1:
             return {}, None
         source = next(node for node in self.root.nodes() if not node.inputs)
-        size = int(source.dataset.cardinality())
-        if size <= 1:
+        if (size := int(source.dataset.cardinality())) <= 1:
             return {}, None
         share = RUN_SAMPLES / whole
-        self.notes.append(f"an epoch is long: a part of {percent(share)} of its samples was run")
         cut = {source.name: max(1, math.ceil(size * share))}
-        ends = TreeBuilder(self.scratch, cut=cut).build(self.root)
-        count = int(ends.cardinality())
+        count = int(TreeBuilder(self.scratch, cut=cut).build(self.root).cardinality())
+        if count == 0:  # as behind skip
+            return {}, None
+        self.notes.append(f"an epoch is long: a part of {percent(share)} of its samples was run")
         return cut, count if count > 0 else None
 
     def _build(self, tree: Node) -> Callable[[], Any]:
@@ -347,6 +347,8 @@ class _Search:
             compared = replace(self.comparer, seconds=WHOLE_S).compare(tree)
             if not compared.equal:
                 return self._none(seen, first, compared)
+            if compared.epochs < EPOCHS and any(change.ram_bytes for change in self.taken):
+                self.notes.append("two epochs take too long to be compared: what a cache gives later was not")
         now, later = seen.figures
         rows = sorted(self.rows.items(), key=lambda item: (not item[1].taken, self._position(item[0])))
         self.progress(1.0, "done")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -189,3 +190,13 @@ def improvement(source: str) -> Improvement:
         sample="rows",
         source=source,
     )
+
+
+def test_a_dataset_of_known_length_keeps_it() -> None:
+    dataset = pairs().map(double).map(bright)
+    root = walk(dataset)
+    (change,) = in_chunks(root, facts_of(root))
+    nodes = tuple((node.kind, node.name) for node in root.nodes())
+    found = replace(improvement(""), recipe=(change,), nodes=nodes)
+    assert len(found(dataset)) == ROWS
+    assert elements(found(dataset)) == elements(dataset)
