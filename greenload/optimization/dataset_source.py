@@ -126,6 +126,8 @@ class _Writer:
         self._own = {id(node) for node in before.nodes()}
         self.lines: list[str] = []
         self.arguments: dict[str, str] = {}
+        self._arrays: dict[str, str] = {}  # by the variable that fetches their rows
+        self._used: dict[str, int] = {}
 
     def written(self, root: Node) -> str:
         """Write the statements of a tree; gives the variable that holds the dataset."""
@@ -146,19 +148,23 @@ class _Writer:
             return name
         if node.inputs:
             branches = [self.written(before) for before in node.inputs]
-            name = branches[0] if node.kind == "concatenate" else "joined"
+            name = branches[0] if node.kind == "concatenate" else self._unused("joined")
             made = {
                 "zip": f"tf.data.Dataset.zip(({', '.join(branches)}))",
                 "concatenate": f"{branches[0]}.concatenate({', '.join(branches[1:])})",
             }.get(node.kind, f"{node.kind}({', '.join(branches)})")
             self.lines.append(f"{name} = {made}")
             return name
-        number = sum(1 for line in self.lines if line.startswith("rows")) + 1
-        name = "rows" if not any(line.startswith("rows = ") for line in self.lines) else f"rows_{number}"
-        if not self.arguments:
-            self.arguments["x"] = "the arrays, in the structure in which from_tensor_slices has them"
-        self.lines += ["x = tf.nest.map_structure(tf.convert_to_tensor, x)", f"{name} = {call(node)}"]
+        name, arrays = self._unused("rows"), "x" if "x" not in self.arguments else f"x_{len(self.arguments) + 1}"
+        self.arguments[arrays] = "the arrays, in the structure in which from_tensor_slices has them"
+        self._arrays[name] = arrays
+        self.lines += [f"{arrays} = tf.nest.map_structure(tf.convert_to_tensor, {arrays})", f"{name} = {call(node)}"]
         return name
+
+    def _unused(self, name: str) -> str:
+        """A variable that no statement has yet: ``rows``, ``rows_2``."""
+        self._used[name] = number = self._used.get(name, 0) + 1
+        return f"{name}_{number}" if number > 1 else name
 
     def _call(self, name: str, node: Node) -> None:
         if node.kind == "options" and not isinstance(node.inner, Made):
@@ -179,6 +185,8 @@ class _Writer:
         why = node.inner.why if isinstance(node.inner, Made) else ""
         told = "; ".join(part for part in (why, node.where if not node.call else "") if part)
         text = readable(call(node))
+        if node.kind == "fetch":
+            text = text.replace("rows), x)", f"rows), {self._arrays.get(name, 'x')})")
         self.lines.append(f"{name} = {name}.{text}" + (f"  # {told}" if told else ""))
 
 

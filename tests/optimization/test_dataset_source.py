@@ -200,3 +200,15 @@ def test_a_dataset_of_known_length_keeps_it() -> None:
     found = replace(improvement(""), recipe=(change,), nodes=nodes)
     assert len(found(dataset)) == ROWS
     assert elements(found(dataset)) == elements(dataset)
+
+
+def test_each_of_several_arrays_is_an_argument_of_its_own() -> None:
+    arrays = images(), images()[::-1].copy()
+    dataset = tf.data.Dataset.zip(tuple(tf.data.Dataset.from_tensor_slices(one).batch(4) for one in arrays))
+    root = walk(dataset)
+    (change,) = rows_of_arrays(root, facts_of(root))
+    tree = change.apply(root)
+    assert tree is not None
+    space: dict[str, Any] = {}
+    exec(compile(source_text(root, tree, ["The same."]), "improved.py", "exec"), space)
+    assert elements(space["improved"](*arrays)) == elements(dataset)
