@@ -233,7 +233,7 @@ def scatter_of(builds: Sequence[Build], drawn: Drawn) -> Scatter:
         builds: of all plans; those that failed are left aside.
         drawn: which samples they are of.
     """
-    ran = [(build, _one(build, drawn.of)) for build in builds if build.start is not None]
+    ran = [(build, _one(build, drawn.of)) for build in builds if build.start is not None and not build.failed]
 
     def of(value: Callable[[_One], float]) -> float:
         return Differences([BuildCost(name=b.name, round=b.round, cost=value(one)) for b, one in ran]).scatter

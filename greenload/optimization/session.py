@@ -33,7 +33,7 @@ from greenload.optimization.search import Judged, Option, Search, on_threads
 from greenload.optimization.search_file import Kept, keep, key_of
 from greenload.optimization.training import Objective, Settings, Training
 from greenload.optimization.trials import Trials
-from greenload.optimization.verdict import Verdict
+from greenload.optimization.verdict import Verdict, breaks
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.profiling.chosen_samples import choose_samples
@@ -253,14 +253,22 @@ class Session:
                 "No counter reads joules here, so they are modelled from CPU seconds, bytes and time; whether racing "
                 "to idle or keeping pace draws less can't be told. greenload doctor says what helps."
             )
-        keeping = [one for one in verdict.candidates if one.kept and not one.today]
-        if (self.training.ram or self.training.disk) and not keeping:
-            given = f"{bytes_text(self.training.ram)} of memory and {bytes_text(self.training.disk)} of disk"
-            notes.append(f"Nothing that could be kept fits in {given}: plans stream.")
-        elif not self.training.ram and not self.training.disk:
-            notes.append("Nothing may be kept between epochs: plans stream. ram= lets them keep images.")
-        notes += filter(None, [inside(held_out)])
-        return tuple(notes)
+        notes.append(_on_keeping(self.pipeline, self.training, verdict.candidates))
+        return tuple(filter(None, [*notes, inside(held_out)]))
+
+
+def _on_keeping(pipeline: Pipeline, training: Training, candidates: Sequence[Candidate]) -> str:
+    """Why no plan keeps anything; empty where one does."""
+    if any(one.kept and not one.today for one in candidates):
+        return ""
+    if isinstance(pipeline.source, Arrays):
+        return "Arrays are in memory already: nothing else is kept between epochs."
+    if training.epochs == 1:
+        return "One epoch reads nothing a second time: nothing is kept, and plans stream."
+    if not training.ram and not training.disk:
+        return "Nothing may be kept between epochs: plans stream. ram= lets them keep images."
+    given = f"{bytes_text(training.ram)} of memory and {bytes_text(training.disk)} of disk"
+    return f"Nothing that could be kept fits in {given}: plans stream."
 
 
 def _named(verdict: Verdict, name: str) -> Candidate:
@@ -318,13 +326,22 @@ def _put_together(search: Search, verdict: Verdict, judged: Judged, name: str, *
         saves_j=_saved(judged, "energy", today, winner),
         saves_cpu_s=_saved(judged, "cpu", today, winner),
         coefficients=judged.coefficients,
-        flips=flips([one for one in candidates if one.outlay], name, training, judged.coefficients, verdict.ties),
+        flips=flips(_choosable(search, candidates, name), name, training, judged.coefficients, verdict.ties),
         held_out=parts["held_out"],
         moved=parts["moved"],
         pace=parts["paces"],
         notes=parts["notes"],
         key=parts["key"],
     )
+
+
+def _choosable(search: Search, candidates: Sequence[Candidate], name: str) -> list[Candidate]:
+    """The measured plans that keep to the bounds, and the chosen one: only these can take its place."""
+    return [
+        one
+        for one in candidates
+        if one.outlay and (one.name == name or not (breaks(one, search.training) or one.name in search.excluded))
+    ]
 
 
 def _saved(judged: Judged, objective: Objective, today: Candidate | None, winner: Candidate) -> Figure:

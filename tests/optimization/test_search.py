@@ -12,12 +12,14 @@ import pytest
 import greenload as gl
 from greenload.energy.attribution.observation import Observation
 from greenload.energy.figures import Figure
+from greenload.energy.meters.base import Channel
 from greenload.optimization.builds import Build, Drawn
 from greenload.optimization.coefficients import Coefficients
 from greenload.optimization.held_out import other_samples
 from greenload.optimization.pace import better
 from greenload.optimization.records import Candidate, Pace
 from greenload.optimization.search import Choice, Search, on_threads
+from greenload.optimization.session import _choosable, _on_keeping
 from greenload.optimization.training import Settings, Training
 from greenload.optimization.verdict import Verdict
 
@@ -149,6 +151,58 @@ def test_figures_are_of_what_was_kept_not_of_what_was_expected() -> None:
     found.options[1] = replace(found.options[1], candidate=replace(found.options[1].candidate, ram_bytes=1e8))
     winner = found.run().candidates[0]
     assert winner.name == "keeps, 4 threads" and winner.ram_bytes == pytest.approx(3e8)
+
+
+def test_todays_plan_that_holds_more_than_may_be_held_is_measured_and_never_chosen() -> None:
+    truths = {"today": Truth(later=0.0001, holds=2e9), "streams": Truth(later=0.002)}
+    found = search(truths)
+    verdict = found.run()
+    today = next(one for one in verdict.candidates if one.today)
+    assert today.rates.builds and today.ram_bytes == pytest.approx(2e9)
+    assert verdict.winner == "streams, 4 threads" and "may be kept" in today.lost
+    assert run(truths, ram=0).winner == "streams, 4 threads"
+
+
+def test_a_plan_that_failed_in_one_of_its_builds_is_not_chosen() -> None:
+    """A disk that is full after some windows, and a second build that fails: the first one's figures stand there."""
+    truths = {"today": Truth(later=0.002), "best": Truth(later=0.0005), "next": Truth(later=0.001)}
+    found = search(truths)
+    whole, build = found.trials, found.trials.build  # type: ignore[attr-defined]
+
+    def failing(name: str, threads: int, number: int) -> Build:
+        built = build(name, threads, number)
+        return replace(built, failed="the disk is full") if name.startswith("best") and number else built
+
+    whole.build = failing  # type: ignore[attr-defined]
+    verdict = found.run()
+    assert verdict.winner == "next, 4 threads"
+    assert next(one.lost for one in verdict.candidates if one.name.startswith("best")) == "it failed: the disk is full"
+
+
+@pytest.mark.parametrize(("domains", "counted"), [(("gpu:0",), False), (("gpu:0", "cpu:package-0"), True), ((), False)])
+def test_a_gpu_s_counter_alone_counts_no_joules_of_loading(domains: tuple[str, ...], counted: bool) -> None:
+    found = search({"today": Truth()})
+    found.trials.channels = {name: Channel(name, "measured", 1.0, 1e-6) for name in domains}  # type: ignore[misc]
+    assert found.counted is counted
+
+
+def test_only_plans_that_keep_to_the_bounds_can_take_the_winner_s_place() -> None:
+    truths = {"today": Truth(later=0.0001, holds=2e9), "streams": Truth(later=0.002), "dear": Truth(later=0.003)}
+    found = search(truths)
+    verdict = found.run()
+    names = {one.name for one in _choosable(found, verdict.candidates, verdict.winner)}
+    assert names == {"streams, 4 threads", "dear, 4 threads"}
+    found.excluded["dear, 4 threads"] = "it paces"
+    assert len(_choosable(found, verdict.candidates, verdict.winner)) == 1
+
+
+def test_why_nothing_is_kept_is_said_as_it_is(train: gl.Pipeline) -> None:
+    asked = Training(samples=48, epochs=3, ram=10**6, threads=2)
+    assert "fits in 1.0 MB of memory" in _on_keeping(train, asked, [])
+    assert "One epoch" in _on_keeping(train, replace(asked, epochs=1), [])
+    assert "ram= lets" in _on_keeping(train, replace(asked, ram=0), [])
+    assert "in memory already" in _on_keeping(PLAN.pipeline, asked, [])
+    assert _on_keeping(train, asked, [option("keeps", Truth(holds=1e3)).candidate]) == ""
 
 
 def test_threads_are_as_few_as_the_demand_needs() -> None:
