@@ -187,9 +187,9 @@ def rates_of(builds: Sequence[Build], drawn: Drawn, scatter: Scatter, samples: i
         return _bounded(_widened(further, drawn.error if of_samples else 0.0))
 
     def joules(of: Callable[[_One], Mapping[str, float]], share: float) -> dict[str, Figure]:
-        domains = set.intersection(*(set(of(one)) for one in each))
+        domains = {domain for one in each for domain in of(one)}
         return {
-            domain: _widened(further_build([of(one)[domain] for one in each], share), drawn.error)
+            domain: _widened(further_build([of(one)[domain] for one in each if domain in of(one)], share), drawn.error)
             for domain in sorted(domains)
         }
 
@@ -268,10 +268,15 @@ def _one(build: Build, samples: int) -> _One:
         # processor, so its CPU seconds are wall seconds.
         return a_sample(min(window.work_ns / window.samples for window in windows) / 1e9 * count + more_s)
 
-    def joules(windows: Sequence[Observation], cpu_s: float) -> dict[str, float]:
-        known = set.intersection(*(set(window.energy_j) for window in windows))
-        seconds = sum(window.cpu_s for window in windows)
-        return {name: sum(window.energy_j[name] for window in windows) / seconds * cpu_s for name in known}
+    def joules(cpu_s: float, *kinds: Sequence[Observation]) -> dict[str, float]:
+        """Of the first kind of windows in which a domain was read: one that misses it isn't one without joules."""
+        found: dict[str, float] = {}
+        for windows in kinds:
+            for name in {name for window in windows for name in window.energy_j}.difference(found):
+                read = [window for window in windows if name in window.energy_j]
+                seconds = sum(window.cpu_s for window in read)
+                found[name] = sum(window.energy_j[name] for window in read) / seconds * cpu_s
+        return found
 
     return _One(
         start_cpu_s=max(0.0, build.start.cpu_s - first_s),
@@ -279,8 +284,8 @@ def _one(build: Build, samples: int) -> _One:
         later_cpu_s=a_sample(later_s),
         first_wall_s=wall(first, 0.0 if build.filling is not None else apart),
         later_wall_s=wall(later, apart),
-        first_energy_j=joules(first, a_sample(first_s)),
-        later_energy_j=joules(later, a_sample(later_s)),
+        first_energy_j=joules(a_sample(first_s), first, later),
+        later_energy_j=joules(a_sample(later_s), later, first),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -94,9 +94,11 @@ def drawn_indices(
     if not options:
         raise PipelineError("no plan of this pipeline can run here: greenload doctor says which backends can")
     plan = _today(options).plan
+    batch = plan.pipeline.batch
+    least = batch.size if batch and batch.drop_remainder else 1  # of fewer all would be dropped: nothing would run
 
     def drawn(count: int) -> NDArray[np.int64]:
-        return choose_samples(plan, Options(samples=count, seed=settings.seed))[0]
+        return choose_samples(plan, Options(samples=count, seed=settings.seed), least)[0]
 
     indices = drawn(before.samples if before and before.samples else settings.records)
     trials = Trials(indices, len(plan.pipeline.source), sampler, settings.seed, tell.of_windows)
@@ -104,8 +106,8 @@ def drawn_indices(
     took_s, first_s = trials.first_build(plan, 2 * limit_s)
     if (before and before.samples) or took_s <= limit_s:
         return indices, first_s
-    batch = plan.pipeline.batch.size if plan.pipeline.batch else 1
-    fewer = max(batch, int(len(indices) * limit_s / took_s) // batch * batch)
+    size = batch.size if batch else 1
+    fewer = max(size, int(len(indices) * limit_s / took_s) // size * size)
     return (indices if fewer >= len(indices) else drawn(fewer)), first_s
 
 
@@ -213,11 +215,11 @@ class Session:
         most = on_threads(option, self.training.threads)
         plans = {option.candidate.threads: option.plan, self.training.threads: most.plan}
 
-        def made(plan: Plan) -> Callable[[ExitStack], Iterator[int]]:
+        def made(plan: Plan) -> Callable[[ExitStack], Generator[int, None, None]]:
             return lambda stack: samples_of(self.trials.dataset(plan, stack), plan.pipeline.batch is not None)
 
         runs = {threads: made(plan) for threads, plan in plans.items()}
-        return paced(runs, self.sampler, demand, self.settings.seed)
+        return paced(runs, self.sampler, demand, self.settings.seed, self.drawn.samples)
 
     def _exclude(self, search: Search, verdict: Verdict, chosen: Pace) -> None:
         """Leave out the plan on the other number of threads, where a counter says that it draws more."""

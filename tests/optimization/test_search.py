@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,15 @@ import pytest
 
 import greenload as gl
 from greenload.energy.attribution.observation import Observation
+from greenload.energy.emulators.powercap import PowercapEmulator
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel
+from greenload.energy.meters.discover import discover
+from greenload.energy.sampler import Sampler
 from greenload.optimization.builds import Build, Drawn
 from greenload.optimization.coefficients import Coefficients
 from greenload.optimization.held_out import other_samples
-from greenload.optimization.pace import better
+from greenload.optimization.pace import better, paced
 from greenload.optimization.records import Candidate, Pace
 from greenload.optimization.search import Choice, Search, on_threads
 from greenload.optimization.session import _choosable, _on_keeping
@@ -246,6 +251,34 @@ def test_held_out_samples_are_others_where_there_are_enough() -> None:
     assert len(others) == len(drawn) == len(set(others)) and not set(others) & set(drawn)
     assert others.max() < 100 and list(others) == sorted(others)
     assert list(other_samples(drawn, 30, 0)) == list(drawn)
+
+
+def test_paced_plans_fill_what_they_keep_before_and_let_go_of_it_before_it_closes(tmp_path: Path) -> None:
+    passed: dict[int, int] = {}
+    ends: list[str] = []
+
+    def made(threads: int) -> Callable[[ExitStack], Generator[int, None, None]]:
+        def of(stack: ExitStack) -> Generator[int, None, None]:
+            stack.callback(ends.append, f"cache {threads}")
+            return batches()
+
+        def batches() -> Generator[int, None, None]:
+            try:
+                while True:
+                    passed[threads] = passed.get(threads, 0) + 10
+                    yield 10
+            finally:
+                ends.append(f"batches {threads}")
+
+        return of
+
+    with PowercapEmulator(tmp_path / "powercap") as machine:
+        meters, _ = discover(machine.root)
+        with Sampler(meters) as sampler:
+            paces = paced({1: made(1), 2: made(2)}, sampler, demand=10.0, seed=0, samples=1000)
+    assert [pace.threads for pace in paces] == [1, 2] and all(pace.power_w.value for pace in paces)
+    assert all(1000 < count < 1200 for count in passed.values())
+    assert ends == ["batches 2", "cache 2", "batches 1", "cache 1"]
 
 
 def test_a_pace_is_better_only_where_the_counter_says_so() -> None:
