@@ -92,8 +92,9 @@ class Drawn(Record):
     """Standard deviation of the records' sizes over their mean: stands for that of what samples cost."""
     file_bytes: float = 0.0
     """Mean bytes of a record on its device; 0 where it is none's."""
-    in_page_cache: bool = True
-    """Whether the set's files stay in the page cache from one epoch to the next."""
+    page_cache_bytes: float = math.inf
+    """Memory that there is for the page cache: what a plan reads in an epoch stays there until the next one where it
+    fits beside what the plan holds."""
     surcharge_cpu_s: float = 0.0
     """CPU seconds that the first pipeline of a process takes beyond any other: modules that are imported, what
     TensorFlow does once."""

@@ -242,9 +242,9 @@ class Search:
     def _with_bytes(self, rates: Rates, candidate: Candidate) -> Rates:
         """The rates, with the bytes that the whole set moves from and to its device."""
         file, held = self.drawn.file_bytes, candidate.disk_bytes / self.drawn.of
-        again = 0.0
-        if not self.drawn.in_page_cache and file:
-            again = file * (1 - candidate.share if candidate.kept else 1.0) + held
+        again = file * (1 - candidate.share if candidate.kept else 1.0) + held
+        if again * self.drawn.of <= self.drawn.page_cache_bytes - candidate.ram_bytes:
+            again = 0.0
         return replace(rates, first_read_bytes=file, later_read_bytes=again, written_bytes=held)
 
     def _cost(self, build: Build, candidate: Candidate, training: Training, coefficients: Coefficients) -> BuildCost:
@@ -263,12 +263,24 @@ class Search:
             now = standing(self._rules(judged, names, until_s, stays), judged.by_objective[self.training.objective])
             if not now.runs:
                 break
-            plans = {name: self.plan(name) for name in now.runs}
+            plans = {name: self.plan(name) for name in self._together(now.runs)}
             self.builds += self.trials.lot(plans, now.round, until_s=self._began_s + until_s)
             self._keep(self.builds)
         raced = set(names)
         self.left = {name: why for name, why in self.left.items() if name not in raced} | dict(now.left)
         return now
+
+    def _together(self, names: Sequence[str]) -> list[str]:
+        """As many plans, one at least, as may hold at the same time what they keep of the drawn samples."""
+        holds = {option.candidate.name: option.candidate.ram_bytes for option in self.options}
+        together: list[str] = []
+        held = 0.0
+        for name in names:
+            held += holds[name] * self.drawn.share
+            if together and held > MEMORY_SHARE * self._available_bytes:
+                break
+            together.append(name)
+        return together
 
     def _rules(self, judged: Judged, names: Sequence[str], until_s: float, stays: tuple[str, ...]) -> RaceRules:
         raced = set(names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import greenload
+from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure, scale
-from greenload.energy.meters.base import MeterStatus
+from greenload.energy.meters.base import Channel, MeterStatus
 from greenload.energy.meters.storage import data_location
 from greenload.energy.sampler import Sampler
 from greenload.errors import PipelineError
@@ -24,7 +25,7 @@ from greenload.optimization.builds import Build, Drawn
 from greenload.optimization.coefficients import Coefficients, in_use
 from greenload.optimization.data import Optimization
 from greenload.optimization.flips import flips
-from greenload.optimization.held_out import inside, other_samples, run_held_out
+from greenload.optimization.held_out import inside, other_samples, run_each, run_held_out
 from greenload.optimization.pace import better, paced, samples_of
 from greenload.optimization.race import Differences
 from greenload.optimization.records import Candidate, HeldOut, Moved, Pace
@@ -175,33 +176,33 @@ class Session:
             why = next(failed, None) or next((one.lost for one in verdict.candidates if one.lost), "there was no time")
             raise PipelineError(f"no plan of this pipeline could be run: {why}")
         judged = search.judged()
-        held_out = self._held_out(search, judged, verdict, name)
+        held_out, failed_runs = self._held_out(search, judged, verdict, name)
         changes = self._moved(search, verdict)
         self.tell.done()
         return _put_together(
             search, verdict, judged, name,
             statuses=statuses, facts=self._facts, held_out=held_out, moved=changes, paces=paces, key=key_of(same),
-            notes=self._notes(search, verdict, held_out),
+            notes=(*self._notes(search, verdict, held_out), *failed_runs),
         )  # fmt: skip
 
     def _coefficients(self, idle_power_w: Mapping[str, Figure]) -> Coefficients:
         files = [*first_files(self.pipeline.source), *([self.training.folder] if self.training.folder else [])]
         return in_use(
-            self.trials.channels.values(),
+            telling_channels(self.trials.channels.values(), idle_power_w),
             cpus=usable_cpus(),
             location=data_location(files),
             idle_power_w=idle_power_w,
             memory_bytes=self._facts.memory_bytes,
         )
 
-    def _held_out(self, search: Search, judged: Judged, verdict: Verdict, name: str) -> tuple[HeldOut, ...]:
+    def _held_out(
+        self, search: Search, judged: Judged, verdict: Verdict, name: str
+    ) -> tuple[tuple[HeldOut, ...], tuple[str, ...]]:
         others = other_samples(self.indices, len(self.pipeline.source), self.settings.seed)
         trials = self._trials(others)
         by_name = {candidate.name: candidate for candidate in judged.candidates}
-        runs = []
-        for one in dict.fromkeys(filter(None, (name, verdict.runner_up))):
-            runs.append(run_held_out(search, judged, trials, search.plan(one), by_name[one]))
-        return tuple(runs)
+        best = dict.fromkeys(filter(None, (name, verdict.runner_up)))
+        return run_each(best, lambda one: run_held_out(search, judged, trials, search.plan(one), by_name[one]))
 
     def _paces(self, search: Search, verdict: Verdict) -> tuple[Pace, ...]:
         """The winner on as few threads as it has, and on as many as it may, where a counter and a demand are."""
@@ -273,6 +274,26 @@ def _on_keeping(pipeline: Pipeline, training: Training, candidates: Sequence[Can
     return f"Nothing that could be kept fits in {given}: plans stream."
 
 
+def telling_channels(channels: Iterable[Channel], idle_power_w: Mapping[str, Figure]) -> list[Channel]:
+    """The channels whose joules trials tell; a model has those of others.
+
+    A counter's own joules aren't known without its idle power: where that of one domain isn't, its whole kind is left
+    to the model. And drawn records lie in the page cache after their first epoch, so a device's counter sees nothing of
+    what a training reads from it.
+
+    Args:
+        channels: of the meters.
+        idle_power_w: where it is known, by domain.
+    """
+    given = list(channels)
+    unknown = {
+        Domain.parse(channel.domain).kind
+        for channel in given
+        if channel.provenance == "measured" and channel.domain not in idle_power_w
+    }
+    return [one for one in given if Domain.parse(one.domain).kind not in unknown | {"storage"}]
+
+
 def _named(verdict: Verdict, name: str) -> Candidate:
     return next(candidate for candidate in verdict.candidates if candidate.name == name)
 
@@ -293,7 +314,7 @@ def _drawn(pipeline: Pipeline, indices: NDArray[np.int64], training: Training) -
         of=of,
         variation=float(sizes.std()) / mean if mean else 0.0,
         file_bytes=mean / pipeline.times,
-        in_page_cache=mean * len(source) <= available_memory() - training.ram,
+        page_cache_bytes=float(available_memory()),
     )
 
 

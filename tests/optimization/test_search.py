@@ -18,13 +18,14 @@ from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel
 from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
+from greenload.errors import SourceError
 from greenload.optimization.builds import Build, Drawn
 from greenload.optimization.coefficients import Coefficients
-from greenload.optimization.held_out import other_samples
+from greenload.optimization.held_out import other_samples, run_each
 from greenload.optimization.pace import better, paced
-from greenload.optimization.records import Candidate, Pace
+from greenload.optimization.records import Candidate, HeldOut, Pace, Rates
 from greenload.optimization.search import Choice, Search, on_threads
-from greenload.optimization.session import _choosable, _on_keeping
+from greenload.optimization.session import _choosable, _on_keeping, telling_channels
 from greenload.optimization.training import Settings, Training
 from greenload.optimization.verdict import Verdict
 
@@ -208,6 +209,50 @@ def test_why_nothing_is_kept_is_said_as_it_is(train: gl.Pipeline) -> None:
     assert "ram= lets" in _on_keeping(train, replace(asked, ram=0), [])
     assert "in memory already" in _on_keeping(PLAN.pipeline, asked, [])
     assert _on_keeping(train, asked, [option("keeps", Truth(holds=1e3)).candidate]) == ""
+
+
+def test_bytes_are_read_again_where_the_page_cache_is_too_small_for_what_a_plan_reads() -> None:
+    """1,000 records of 1 MB, and 2 GB for them: what is kept on disk may be larger than they are."""
+    found = search({"today": Truth()})
+    found.drawn = Drawn(samples=100, of=1000, file_bytes=1e6, page_cache_bytes=2e9)
+    streams = Candidate(name="any", backends="tf", threads=1, prefetch=2)
+    on_disk = replace(streams, kept="pixels on disk", disk_bytes=3e9)
+    half = replace(streams, kept="files in memory", share=0.5, ram_bytes=1.8e9)
+    again = [found._with_bytes(Rates(), one).later_read_bytes for one in (streams, on_disk, half)]
+    assert again == [0.0, pytest.approx(3e6), pytest.approx(0.5e6)]
+    assert found._with_bytes(Rates(), on_disk).first_read_bytes == 1e6
+    assert found._with_bytes(Rates(), on_disk).written_bytes == pytest.approx(3e6)
+
+
+def test_plans_are_built_together_that_fit_in_memory_together() -> None:
+    names = ("one", "two", "three")
+    found = search({"today": Truth()} | {name: Truth(holds=4e8) for name in names})
+    every = tuple(one.candidate.name for one in found.options)
+    assert found._together(every) == list(every)
+    found._available_bytes = 1e9
+    assert found._together(every) == list(every[:3])
+    found._available_bytes = 1e8
+    assert found._together(every[1:]) == [every[1]], "one is always built"
+
+
+def test_only_counters_that_tell_a_plan_s_own_joules_take_the_place_of_a_model() -> None:
+    cpus = [Channel(f"cpu:package-{number}", "measured") for number in range(2)]
+    drive = Channel("storage:nvme0n1", "vendor-declared")
+    watts = {channel.domain: Figure(9.0, 8.0, 10.0, "measured") for channel in cpus}
+    assert telling_channels([*cpus, drive], watts) == cpus
+    assert telling_channels([*cpus, drive], {"cpu:package-0": watts["cpu:package-0"]}) == []
+
+
+def test_a_held_out_run_that_fails_is_a_note() -> None:
+    held = HeldOut(name="one", epochs=3, samples=8, predicted_cpu_s=Figure(1.0, 0.9, 1.1, "measured"), seen_cpu_s=1.0)
+
+    def run_one(name: str) -> HeldOut:
+        if name != "one":
+            raise SourceError("cut.jpg: it ends too early")
+        return held
+
+    runs, notes = run_each(("one", "two"), run_one)
+    assert runs == (held,) and notes == ("Held out, two failed: cut.jpg: it ends too early",)
 
 
 def test_threads_are_as_few_as_the_demand_needs() -> None:
