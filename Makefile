@@ -3,11 +3,12 @@
 # make check       the fast part of it, about two minutes
 # make setup       only the set-up, which the others do by themselves; tries again what was left out
 # make bench       greenload against hand-written pipelines; arguments in ARGS
+# make bench-peers greenload against other loaders, each in an environment of its own; arguments in ARGS
 # make picture     the README's picture, from a new profile of the sample photographs
 # make tables      docs/backends.md from the tables of the backends, and the picture of the rooms from their imports
 # make dist        a wheel, with the kernel in it
 # make pin         resolve anew the versions in constraints.txt
-# make clean       remove what was generated, except .venv and data/
+# make clean       remove what was generated, except .venv, .peers and data/
 
 PYTHON ?= python3
 PIPELINE ?= imagenet:train
@@ -17,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Whatever the caller's environment says: else each process of the tests compiles the package and its tests anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: profile test check setup ready lint bench picture tables dist pin clean
+.PHONY: profile test check setup ready lint bench bench-peers picture tables dist pin clean
 
 # Without DATA= a ready pipeline gets sample photographs; one from a file is taken to know its data.
 ifndef DATA
@@ -58,6 +59,10 @@ bench:
 	@$(PYTHON) tools/set_up.py --bench
 	$(BIN)/python -m bench $(ARGS)
 	$(if $(ARGS),,$(BIN)/pytest -m long --timeout 600)
+
+bench-peers: ready
+	$(BIN)/python -m bench.peers.environments
+	$(BIN)/python -m bench.peers $(ARGS)
 
 picture: photographs
 	$(BIN)/python tools/picture.py $(ARGS)

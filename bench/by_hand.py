@@ -120,20 +120,31 @@ def dataset(work: Workload, load: Any, autotune: bool = False) -> tf.data.Datase
     import tensorflow as tf
 
     files = tf.data.Dataset.from_tensor_slices((list(work.paths), list(work.labels)))
-    files = files.shuffle(len(work.paths)).repeat()
+    return batched(files.shuffle(len(work.paths)).repeat(), work, load, autotune)
+
+
+def batched(samples: Any, work: Workload, load: Any, autotune: bool = False) -> tf.data.Dataset:
+    """Samples, loaded one by one, in batches."""
+    import tensorflow as tf
+
     options = tf.data.Options()
     if autotune:
-        batches = files.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(work.batch).prefetch(tf.data.AUTOTUNE)
+        batches = samples.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(work.batch).prefetch(tf.data.AUTOTUNE)
     else:
-        batches = files.map(load, num_parallel_calls=work.threads).batch(work.batch).prefetch(work.prefetch)
+        batches = samples.map(load, num_parallel_calls=work.threads).batch(work.batch).prefetch(work.prefetch)
         options.threading.private_threadpool_size = work.threads
         options.threading.max_intra_op_parallelism = 1
         options.autotune.enabled = False
     return batches.with_options(options)
 
 
-def dali_batches(work: Workload) -> Iterator[Any]:
-    """uint8, resized with antialiasing, in DALI with its own reader and draws; batches as arrays over DALI's memory."""
+def dali_batches(work: Workload, antialias: bool = True) -> Iterator[Any]:
+    """uint8 in DALI with its own reader and draws; batches as arrays over DALI's memory.
+
+    Args:
+        work: files, batch size, threads and prefetch.
+        antialias: whether resizing is antialiased.
+    """
     from nvidia.dali import Pipeline, fn
 
     graph = Pipeline(
@@ -150,7 +161,7 @@ def dali_batches(work: Workload) -> Iterator[Any]:
         image = fn.decoders.image_random_crop(
             data, random_area=list(SCALE), random_aspect_ratio=list(RATIO), num_attempts=ATTEMPTS
         )
-        image = fn.resize(image, size=[SIDE, SIDE], antialias=True)
+        image = fn.resize(image, size=[SIDE, SIDE], antialias=antialias)
         graph.set_outputs(fn.flip(image, horizontal=fn.random.coin_flip()), label)
     graph.build()
     while True:

@@ -53,14 +53,19 @@ def window_of(height: int, width: int, draw: random.Random) -> tuple[int, int, i
     return (height - tall) // 2, (width - wide) // 2, tall, wide
 
 
-def floor_of_libraries(work: Workload) -> Iterator[Pixels]:
-    """simplejpeg decodes a file whole, OpenCV resizes the window (bilinear, not antialiased) into the batch."""
+def floor_of_libraries(work: Workload, area: bool = False) -> Iterator[Pixels]:
+    """simplejpeg decodes a file whole, OpenCV resizes the window (bilinear, not antialiased) into the batch.
+
+    Args:
+        work: the photographs, and with what means they are loaded.
+        area: average areas instead, which is OpenCV's nearest to antialiasing.
+    """
     import cv2
     import simplejpeg
 
     def fill(index: int, out: Pixels, draw: random.Random) -> None:
         image = simplejpeg.decode_jpeg(Path(work.paths[index]).read_bytes())
-        _window_into(cv2, image, out, draw)
+        _window_into(cv2, image, out, draw, cv2.INTER_AREA if area else None)
 
     return _batches(cv2, work, fill)
 
@@ -95,13 +100,14 @@ def copied_windows(work: Workload, images: Sequence[Pixels]) -> Iterator[Pixels]
     return _batches(cv2, work, fill)
 
 
-def _window_into(cv2: Any, image: Pixels, out: Pixels, draw: random.Random) -> None:
+def _window_into(cv2: Any, image: Pixels, out: Pixels, draw: random.Random, interpolation: int | None = None) -> None:
+    how = cv2.INTER_LINEAR if interpolation is None else interpolation
     top, left, tall, wide = window_of(*image.shape[:2], draw)
     window = image[top : top + tall, left : left + wide]
     if draw.random() < 0.5:
-        cv2.flip(cv2.resize(window, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR), 1, dst=out)
+        cv2.flip(cv2.resize(window, (SIDE, SIDE), interpolation=how), 1, dst=out)
     else:
-        cv2.resize(window, (SIDE, SIDE), dst=out, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(window, (SIDE, SIDE), dst=out, interpolation=how)
 
 
 def _batches(cv2: Any, work: Workload, fill: Callable[[int, Pixels, random.Random], None]) -> Iterator[Pixels]:

@@ -3,8 +3,8 @@
     python -m bench.strategies [--peers PYTHON] [--rounds 9] [--images 2048] [--out FILE]
 
 Each contestant lives in a process of its own and makes a window of images in turn; a ratio is taken within a round.
-``PYTHON`` is an interpreter with torchvision and Albumentations, for instance of ``python3 -m venv .peers``; without it
-only Keras is a peer.
+``PYTHON`` is an interpreter with torchvision and Albumentations; if not given, the one that ``make bench-peers`` has
+made. Without it only Keras is a peer.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contest import Row, Spread, table
+from bench.peers import environments
 from bench.strategies_worker import CONTESTANTS
 from greenload.machine import machine
 
@@ -110,7 +111,8 @@ def judged(windows: Mapping[str, Sequence[float]]) -> list[Row]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; 1 where something is out of reach."""
     parser = argparse.ArgumentParser(prog="python -m bench.strategies", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--peers", help="an interpreter that has torchvision and albumentations")
+    made = None if environments.missing("torch") else str(environments.named("torch").python)
+    parser.add_argument("--peers", default=made, help="an interpreter that has torchvision and albumentations")
     parser.add_argument("--only", default="", help="contestants whose names have this in them")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--images", type=int, default=2048, help="in a window")

@@ -104,8 +104,11 @@ def main() -> int:
     return make_all([*parts(), *(bench_parts() if options.bench else ())], options.retry)
 
 
-def make_all(every: Sequence[Part], retry: bool) -> int:
-    """Makes the parts that are due, one line each, and stamps those that work; gives the exit status."""
+def make_all(every: Sequence[Part], retry: bool, again: str = "make setup") -> int:
+    """Makes the parts that are due, one line each, and stamps those that work; gives the exit status.
+
+    ``again`` is the command that tries those again that were left out.
+    """
     due = [part for part in every if is_due(part, retry or in_ci())]
     left_out = []
     with ThreadPoolExecutor() as pool:
@@ -121,10 +124,10 @@ def make_all(every: Sequence[Part], retry: bool) -> int:
                 return 1
             print(f"left out: {problem}" if problem else f"{seconds:.0f} s", flush=True)
             left_out += [part.name] if problem else []
-            STAMPS.mkdir(parents=True, exist_ok=True)
+            part.stamp.parent.mkdir(parents=True, exist_ok=True)
             part.stamp.write_text((LEFT_OUT if problem else "") + part.fingerprint)
     if due:
-        print(f"Ready without: {', '.join(left_out)}. `make setup` tries again." if left_out else "Ready.", flush=True)
+        print(f"Ready without: {', '.join(left_out)}. `{again}` tries again." if left_out else "Ready.", flush=True)
     return 0
 
 
@@ -228,9 +231,9 @@ def simd_flags() -> str:
     return "-msse4"
 
 
-def system_packages() -> None:
+def system_packages(wanted: Sequence[Need] | None = None) -> None:
     """Installs what is missing of the operating system's packages, or says what to install."""
-    missing = [need for need in needs() if not need.there()]
+    missing = [need for need in (needs() if wanted is None else wanted) if not need.there()]
     if not missing:
         return
     packages = sorted({need.package for need in missing})

@@ -26,7 +26,7 @@ from greenload.optimization.race import Differences
 from greenload.optimization.records import Candidate, Outlay
 from greenload.optimization.training import Training
 from greenload.report.comparison import ratio
-from greenload.text import bytes_text, percent
+from greenload.text import bytes_text, number_text, percent
 
 TIE_MOST = 0.02
 """By how much, relative, a plan may cost more by its mean and be chosen for being simpler."""
@@ -132,9 +132,9 @@ def breaks(candidate: Candidate, training: Training) -> str:
         return ""
     rate = samples_per_s(candidate, training).value
     if rate is None:
-        return f"its samples a second are unknown, and {training.demand:,.4g} are demanded"
+        return f"its samples a second are unknown, and {number_text(training.demand)} are demanded"
     if rate < training.demand:
-        return f"it gives {rate:,.4g} samples a second, where {training.demand:,.4g} are demanded"
+        return f"it gives {number_text(rate)} samples a second, where {number_text(training.demand)} are demanded"
     return ""
 
 
@@ -224,7 +224,7 @@ def limited_by(candidate: Candidate, training: Training) -> str:
         return ""
     busy, needed = rate * cpu_s, training.demand * cpu_s
     threads = f"{candidate.threads} thread{'s' if candidate.threads > 1 else ''}"
-    gives = f"it gives {rate:,.4g} of {training.demand:,.4g} samples a second"
+    gives = f"it gives {number_text(rate)} of {number_text(training.demand)} samples a second"
     if busy >= _BUSY * candidate.threads:
         return f"{gives}: its {threads} are busy, and {needed:.2g} processors would be needed"
     return f"{gives}: {busy:.2g} of its {threads} are busy, so it waits for its data, or for a step on one thread"
