@@ -177,6 +177,16 @@ def call_count(figure: Interval | None) -> str:
     return "0" if figure.low <= 0 <= figure.high else f"{figure.value:.3g}".replace("-", "−")
 
 
+def number_text(value: float) -> str:
+    """A number in four digits, never as a power of ten: ``"12,190"``, ``"0.1234"``.
+
+    Example:
+        >>> number_text(12190.4), number_text(1.47)
+        ('12,190', '1.47')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def percent(share: float | None, *, fine: bool = False) -> str:
     """A share as per cents, ``"31 %"``; a dash where there is none.
 

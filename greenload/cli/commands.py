@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Sequence
 
 import greenload
-from greenload.cli import cache, calibrate, check, compare, doctor, pack, profile, report, sample, top, watch
+from greenload.cli import cache, calibrate, check, compare, doctor, optimize, pack, profile, report, sample, top, watch
 from greenload.cli.arguments import Parser
 from greenload.cli.output import FAILED, USAGE, fail, flush, one_line_warnings
 from greenload.errors import GreenloadError, UsageError
 from greenload.text import SPELT
 
-_RUN_SCRIPTS = frozenset({profile.PROFILE, calibrate.CALIBRATE, compare.COMPARE})
+_RUN_SCRIPTS = frozenset({profile.PROFILE, calibrate.CALIBRATE, compare.COMPARE, optimize.OPTIMIZE})
 """Commands that import a user's script."""
 
 
@@ -66,6 +66,6 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         return sub
 
-    for module in (doctor, calibrate, sample, check, pack, cache, profile, compare, report, top, watch):
+    for module in (doctor, calibrate, sample, check, pack, cache, profile, optimize, compare, report, top, watch):
         module.add_command(command)
     return parser

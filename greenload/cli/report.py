@@ -1,4 +1,4 @@
-"""The command report: shows what profile, fit or compare saved, or holds a second one of its kind against it."""
+"""The command report: shows what profile, fit, compare or optimize saved, or holds a second one against it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def add_command(add: AddCommand) -> None:
     """Add the command to the parser."""
     report = add("report", _report, "show a saved report, or hold a second one against it")
     report.add_argument(
-        "report", metavar="A.json", help="what profile --json, compare --json or EnergyCallback's report.save wrote"
+        "report",
+        metavar="A.json",
+        help="what profile --json, compare --json, optimize --json or EnergyCallback's report.save wrote",
     )
     report.add_argument("other", metavar="B.json", nargs="?", help="another one of the same kind: ratios are B / A")
     add_carbon(report)
@@ -30,9 +32,10 @@ def add_command(add: AddCommand) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from greenload.cli.saved import load_result
+    from greenload.optimization.data import Optimization
     from greenload.report.data import Report
     from greenload.strategies.data import Comparison
-    from greenload.strategies.saved import load_result
 
     check_outputs(options, options.report, *([options.other] if options.other else []))
     check_carbon(options)
@@ -46,7 +49,8 @@ def _report(options: argparse.Namespace) -> int:
         return _of_strategies(report, asked, options)
     given = [name for name, value in _of_profiles(options, asked).items() if value]
     if given:
-        raise UsageError(f"{options.report}: is a fit's report, which is shown by itself: leave {given[0]} out")
+        what = "an optimization" if isinstance(report, Optimization) else "a fit's report"
+        raise UsageError(f"{options.report}: is {what}, which is shown by itself: leave {given[0]} out")
     present(options, report.save, report.html, report.render())
     return OK
 

@@ -41,19 +41,19 @@ class Rates(Record):
     later_cpu_s: Figure = field(default_factory=Figure.missing)
     """CPU seconds of a sample in later epochs."""
     first_energy_j: Mapping[str, Figure] = field(default_factory=dict)
-    """Joules by domain, of the first epoch, net of the idle machine; only of counters."""
+    """Joules by domain of a sample in the first epoch, net of the idle machine; only of counters."""
     later_energy_j: Mapping[str, Figure] = field(default_factory=dict)
-    """The same of later epochs."""
+    """The same in later epochs."""
     first_samples_per_s: Figure = field(default_factory=Figure.missing)
     """At full speed, in the first epoch."""
     later_samples_per_s: Figure = field(default_factory=Figure.missing)
     """At full speed, in later epochs."""
     first_read_bytes: float = 0.0
-    """Bytes from the device in the first epoch."""
+    """Bytes of a sample from the device in the first epoch."""
     later_read_bytes: float = 0.0
-    """Bytes from the device in a later one: 0 where files stay in the page cache, or all is kept in memory."""
+    """The same in a later one: 0 where files stay in the page cache, or all is kept in memory."""
     written_bytes: float = 0.0
-    """Bytes to the device in the first epoch."""
+    """Bytes of a sample to the device in the first epoch."""
     builds: int = 0
     """Independent builds that the figures are of."""
     windows: int = 0

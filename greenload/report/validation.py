@@ -21,6 +21,8 @@ FIT_SCHEMA = "greenload.fit/1"
 """The version of a fit's."""
 COMPARE_SCHEMA = "greenload.compare/1"
 """The version of a comparison of strategies."""
+OPTIMIZATION_SCHEMA = "greenload.optimization/1"
+"""The version of what a search for a plan found."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ _FORMATS = {
     SCHEMA: _Format("a report", "schema.json", "profile again", "greenload profile --json"),
     FIT_SCHEMA: _Format("a fit's report", "fit_schema.json", "save it again", "EnergyCallback's report.save"),
     COMPARE_SCHEMA: _Format("a comparison", "strategies_schema.json", "compare again", "gl.compare"),
+    OPTIMIZATION_SCHEMA: _Format("an optimization", "optimization_schema.json", "search again", "gl.optimize"),
 }
 
 
@@ -45,7 +48,7 @@ def validate(data: Any, version: str = SCHEMA) -> None:
 
     Args:
         data: the document.
-        version: `SCHEMA`, `FIT_SCHEMA` or `COMPARE_SCHEMA`.
+        version: `SCHEMA`, `FIT_SCHEMA`, `COMPARE_SCHEMA` or `OPTIMIZATION_SCHEMA`.
 
     Raises:
         ReportError: with the place of the worst violation and what is wrong there, in one line.
@@ -81,7 +84,7 @@ def is_of(data: Any, version: str) -> bool:
 
 
 def schema(version: str = SCHEMA) -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of a profile's report, a fit's or a comparison of strategies."""
+    """The JSON schema (draft 2020-12) of a profile's report, a fit's, a comparison's or an optimization's."""
     document = _read(version)
     return document | {"$defs": _read(SCHEMA)["$defs"] | document["$defs"]}
 

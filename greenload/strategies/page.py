@@ -13,6 +13,7 @@ from greenload.report.charts import STEP_COLOURS, Axis, Bar, BarChart, BarPart, 
 from greenload.report.html import render
 from greenload.report.page import machine_rows
 from greenload.report.rows import GROUPS, band, by_group
+from greenload.report.sortable import figure_cell, text_cell
 from greenload.stages.registry import STAGES
 from greenload.strategies.chart import cost_title, pareto_chart, tied_with_best
 from greenload.strategies.records import Card, Compared, LimitCheck, StepCard
@@ -57,7 +58,7 @@ def page_values(comparison: Compared) -> dict[str, Any]:
         "step_charts": list(_step_charts(cards)),
         "below_zero": ", ".join(_below_zero(cards)),
         "heads": heads(comparison),
-        "body": [{"strategy": card.strategy, "cells": list(_cells(comparison, card))} for card in cards],
+        "body": [{"name": card.strategy, "cells": list(_cells(comparison, card))} for card in cards],
         "unit": comparison.unit,
         "steps_up": [
             {
@@ -259,25 +260,15 @@ def _groups(comparison: Compared) -> list[str]:
 
 
 def _cells(comparison: Compared, card: Card) -> Iterator[dict[str, str]]:
-    yield _cell(card.score)
-    yield _cell(card.cost)
-    yield _cell(card.training_seconds)
-    yield {"value": str(card.runs), "text": str(card.runs), "kind": "", "hint": ""}
-    yield _cell(card.images_per_s)
-    yield _cell(scale(card.cpu_s_per_sample, 1e3))
+    yield figure_cell(card.score)
+    yield figure_cell(card.cost)
+    yield figure_cell(card.training_seconds)
+    yield text_cell(str(card.runs))
+    yield figure_cell(card.images_per_s)
+    yield figure_cell(scale(card.cpu_s_per_sample, 1e3))
     energy = by_group(card.energy_j_per_sample)
     for group in _groups(comparison):
-        yield _cell(scale(energy.get(group, Figure.missing()), 1e3))
-
-
-def _cell(figure: Figure) -> dict[str, str]:
-    known = figure.low is not None and figure.value is not None
-    return {
-        "value": repr(float(figure.value)) if figure.value is not None else "",
-        "text": amount(figure, resolve=False),
-        "kind": "modelled-cell" if known and figure.provenance != "measured" else "",
-        "hint": f"{figure.low:.4g} to {figure.high:.4g}" if known else "not measured",
-    }
+        yield figure_cell(scale(energy.get(group, Figure.missing()), 1e3))
 
 
 def _limit(limit: LimitCheck) -> dict[str, str]:

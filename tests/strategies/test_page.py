@@ -106,7 +106,7 @@ def test_the_table_sorts_by_numbers_that_it_shows() -> None:
     assert values["heads"][:3] == ["strategy", "score", "J a training"]
     assert values["heads"][-1] == "cpu mJ/image, modelled ±40 %"
     row = values["body"][1]
-    assert row["strategy"] == "trivial" and len(row["cells"]) == len(values["heads"]) - 1
+    assert row["name"] == "trivial" and len(row["cells"]) == len(values["heads"]) - 1
     assert (row["cells"][1]["text"], float(row["cells"][1]["value"])) == ("1,100 ±20", 1100.0)
     assert page_values(unscored())["body"][0]["cells"][0] == {
         "value": "",
