@@ -1,7 +1,7 @@
 """Runs one plan for some epochs and prints what that took: ``python -m bench.optimize_worker TASK.json``.
 
-The plan is loaded by ``gl.load`` and iterated epoch by epoch, as ``model.fit`` does. TensorFlow is loaded before, as that
-is the same for all plans.
+The plan is loaded by ``gl.load`` and iterated epoch by epoch, as ``model.fit`` does. TensorFlow is loaded before, as
+that is the same for all plans.
 """
 
 from __future__ import annotations
