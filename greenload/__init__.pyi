@@ -19,6 +19,7 @@ from greenload.loading.verify import verify as verify
 from greenload.planning.choose import make_plan as make_plan
 from greenload.planning.device_split import Split as Split
 from greenload.planning.device_split import split_for_device as split_for_device
+from greenload.planning.saved import load_plan as load_plan
 from greenload.plans.order import Position as Position
 from greenload.plans.order import Shard as Shard
 from greenload.plans.pipeline import Pipeline as Pipeline

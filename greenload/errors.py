@@ -79,7 +79,7 @@ class MeterError(GreenloadError):
 
 @public
 class ReportError(GreenloadError, ValueError):
-    """A report file is not one, or was written by another version of the format."""
+    """A report's or a plan's file is not one, or was written by another version of the format."""
 
 
 @public

@@ -91,6 +91,7 @@ NAMES = [
     "compare",
     "iterate",
     "load",
+    "load_plan",
     "make_plan",
     "measure",
     "open_folder",

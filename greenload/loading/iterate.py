@@ -27,7 +27,7 @@ from greenload.planning.cache_form import sized_steps
 from greenload.planning.choose import choose, make_plan, usable
 from greenload.plans.order import Order, Position, Shard
 from greenload.plans.pipeline import Pipeline
-from greenload.plans.plan import Plan
+from greenload.plans.plan import Plan, Planned, plan_in
 from greenload.public import public
 from greenload.system import forking, shutdown
 from greenload.system.frameworks import tf
@@ -148,7 +148,7 @@ def tell_batches(told: Callable[[Batches], None]) -> None:
 
 @public
 def iterate(
-    pipeline: Pipeline | Plan,
+    pipeline: Pipeline | Plan | Planned,
     to: Framework = "numpy",
     *,
     backend: str | Mapping[str, str] = "auto",
@@ -181,7 +181,8 @@ def iterate(
     Warns of what decoding drops without an error, as ``load`` does.
 
     Args:
-        pipeline: what to load, or a plan of it (then ``backend``, ``threads`` and ``prefetch`` are the plan's).
+        pipeline: what to load, or a plan of it, or what ``gl.optimize`` found (then ``backend``, ``threads`` and
+            ``prefetch`` are the plan's).
         to: ``"numpy"``, ``"jax"`` or ``"torch"``.
         backend: as ``load`` takes it.
         epochs: how many epochs, counted from epoch 0: with ``start`` at epoch 3, ``epochs=90`` gives 87.
@@ -212,7 +213,8 @@ def iterate(
     """
     scalars.one_of(UsageError, "to", to, ("numpy", "jax", "torch"))
     epochs = scalars.positive(UsageError, "epochs", epochs)
-    plan = pipeline if isinstance(pipeline, Plan) else _plan(pipeline, backend, threads, prefetch)
+    given = plan_in(pipeline)
+    plan = given if isinstance(given, Plan) else _plan(given, backend, threads, prefetch)
     if plan.pipeline.batch is None:
         raise PipelineError("iterate gives batches, but the pipeline has no Batch: add Batch(32)")
     require_framework(to)

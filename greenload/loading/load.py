@@ -17,7 +17,7 @@ from greenload.loading.verify import good_records
 from greenload.planning.choose import make_plan
 from greenload.plans.order import Order, Position, Shard
 from greenload.plans.pipeline import Pipeline
-from greenload.plans.plan import Plan
+from greenload.plans.plan import Plan, Planned, plan_in
 from greenload.plans.steps import TF_DATA
 from greenload.public import public
 from greenload.system.frameworks import tf
@@ -25,7 +25,7 @@ from greenload.system.frameworks import tf
 
 @public
 def load(
-    pipeline: Pipeline | Plan,
+    pipeline: Pipeline | Plan | Planned,
     backend: str | Mapping[str, str] = "auto",
     *,
     epochs: int | None = None,
@@ -61,7 +61,8 @@ def load(
     first.
 
     Args:
-        pipeline: what to load, or a plan of it (then ``backend``, ``threads`` and ``prefetch`` are the plan's).
+        pipeline: what to load, or a plan of it, or what ``gl.optimize`` found (then ``backend``, ``threads`` and
+            ``prefetch`` are the plan's).
         backend: ``"auto"``, ``"tf"``, ``"dali-cpu"``, ``"dali"`` (on a GPU), ``"pillow"`` or ``"native"``; or a backend
             by the name of a step, as ``make_plan`` takes it.
         epochs: how many epochs the pure form holds, counted from epoch 0: with ``start`` at epoch 3, ``epochs=90``
@@ -100,11 +101,12 @@ def load(
         >>> model.fit(ds, epochs=3)                                   # three different augmentations
         >>> load(train, epochs=90, start=Position(epoch=3, sample=51200))
     """
-    if isinstance(pipeline, Plan):
-        chosen = pipeline
+    given = plan_in(pipeline)
+    if isinstance(given, Plan):
+        chosen = given
     else:
         gpu = device_id is not None and plugin.availability().usable
-        chosen = make_plan(pipeline, backend, threads=threads, prefetch=prefetch, gpu=gpu)
+        chosen = make_plan(given, backend, threads=threads, prefetch=prefetch, gpu=gpu)
         if backend == "auto" and not chosen.on_gpu:
             device_id = hw_decoder_load = None  # it might have been chosen
     target = device_of(chosen, device_id, hw_decoder_load)

@@ -132,7 +132,7 @@ def _resolved(cache_spec: CacheSpec, pipeline: Pipeline, sizes: SizedSteps) -> C
     def room(held: int) -> int | None:
         return disk_room(Path(cache.path), cache.disk, held) if cache.path else budget
 
-    count, takes = _count(pipeline), _bytes_an_image(sizes)
+    count, takes = _count(pipeline), bytes_an_image(sizes)
     form = cache_spec.form
     filling = tuple(replace(step, backend=CACHE_TABLE.name, traits=CACHE_TABLE.traits) for step in cache_spec.filling)
     if filling:
@@ -207,7 +207,7 @@ def _share(in_all: float, room: int | None) -> float | None:
     return None if room is None or not in_all else min(1.0, room / in_all)
 
 
-def _bytes_an_image(sizes: SizedSteps) -> dict[CacheForm, float]:
+def bytes_an_image(sizes: SizedSteps) -> dict[CacheForm, float]:
     """Mean bytes of an image in each form, as it is kept."""
     file = next((step.size_out or 0.0 for step in sizes.steps if step.kind == "read"), 0.0)
     jpegs, pixels = sizes.kinds.get("JPEG", 0.0), sizes.decoded * PIXEL_BYTES

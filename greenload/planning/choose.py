@@ -167,26 +167,20 @@ def choose(
         threads: as in ``make_plan``.
         prefetch: as in ``make_plan``.
     """
-    helping = helpers()
 
-    def placed(steps: Sequence[Step]) -> Plan:
-        plan = replace(place(pipeline, steps, threads=threads, prefetch=prefetch, auto=True), sizes=sizes.note)
-        return replace(plan, readers=readers_for(plan.decoder, helping) if plan.decoding else None)
+    def planned(steps: Sequence[Step]) -> Plan:
+        return placed(pipeline, sizes, steps, threads=threads, prefetch=prefetch)
 
     simplest = [on_backend(step, TF_DATA) for step in sizes.steps]
     if not any(step.kind == "pixels" for step in sizes.steps):
-        return placed(simplest)
-    possible: list[Placement] = []
-    for helped in (False, True):  # where no backend reads every kind, others help
-        tried = placements(pipeline, sizes, known, able, helping if helped else ())
-        possible = possible or [placement for placement in tried if _possible(pipeline, placement)]
+        return planned(simplest)
+    possible = possible_placements(pipeline, sizes, known, able)
     if not possible and caches_files(sizes.steps):
         whole = sized_steps(pipeline, ())
         return choose(pipeline, whole, known, able, threads=threads, prefetch=prefetch)
     if not possible:
-        return placed(simplest)
-    unit = "energy_j" if all(placement.price.energy_j is not None for placement in possible) else "cpu_s"
-    possible.sort(key=lambda placement: (placement.cost(unit), placement.segments))
+        return planned(simplest)
+    unit = unit_of(possible)
     chosen = _best(possible, unit)
     rest = [placement for placement in possible if placement is not chosen]
     others = [*rest[:1], *(placement for placement in rest[1:] if len(placement.backends) == 1)]
@@ -197,7 +191,35 @@ def choose(
         "; ".join([known.table.label, *chosen.price.origins]),
         chosen.price.unknown,
     )
-    return replace(placed(chosen.steps), expected=expected)
+    return replace(planned(chosen.steps), expected=expected)
+
+
+def placed(pipeline: Pipeline, sizes: SizedSteps, steps: Sequence[Step], *, threads: int, prefetch: int) -> Plan:
+    """The plan of steps that were placed by their expected costs: what their decoding backend doesn't read, another
+    decodes.
+
+    Raises:
+        PipelineError: they can't follow each other that way.
+    """
+    plan = replace(place(pipeline, steps, threads=threads, prefetch=prefetch, auto=True), sizes=sizes.note)
+    return replace(plan, readers=readers_for(plan.decoder, helpers()) if plan.decoding else None)
+
+
+def possible_placements(pipeline: Pipeline, sizes: SizedSteps, known: Costs, able: Sequence[str]) -> list[Placement]:
+    """Those of `placements` whose steps can follow each other, the cheapest first. Backends that read every kind of the
+    files come alone, if there are such; else others decode what they don't read."""
+    for others in ((), helpers()):
+        tried = placements(pipeline, sizes, known, able, others)
+        possible = [placement for placement in tried if _possible(pipeline, placement)]
+        if possible:
+            unit = unit_of(possible)
+            return sorted(possible, key=lambda placement: (placement.cost(unit), placement.segments))
+    return []
+
+
+def unit_of(possible: Sequence[Placement]) -> str:
+    """What placements are compared in: joules where a meter measured all that they consist of, else CPU seconds."""
+    return "energy_j" if all(placement.price.energy_j is not None for placement in possible) else "cpu_s"
 
 
 def _best(possible: Sequence[Placement], unit: str) -> Placement:

@@ -6,10 +6,12 @@ backend takes whole batches, so between two backends a batch crosses from one to
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+from greenload.plans import plan_file
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import TF_DATA, BackendTraits, CacheSpec, Step
 from greenload.public import public
@@ -100,6 +102,17 @@ class Expected:
         others = [{"plan": name, "cost": cost} for name, cost in self.others]
         costs = "; ".join([self.costs, *self.unknown])
         return {"unit": self.unit, "cost_per_image": self.cost, "others": others, "costs": costs}
+
+    def file_data(self) -> dict[str, Any]:
+        """The same as JSON data of a plan's file, part by part."""
+        others = [{"plan": name, "cost": cost} for name, cost in self.others]
+        return {
+            "unit": self.unit,
+            "cost": self.cost,
+            "others": others,
+            "costs": self.costs,
+            "unknown": list(self.unknown),
+        }
 
 
 @public
@@ -251,9 +264,58 @@ class Plan:
         data |= {"readers": dict(self.readers)} if self.readers else {}
         return data | ({"expected": self.expected.to_dict()} if self.expected else {})
 
+    def file_data(self) -> dict[str, Any]:
+        """What `save` writes, as JSON data.
+
+        Raises:
+            PipelineError: a stage can't be described, as one of a function without a name.
+        """
+        return plan_file.document(
+            self.pipeline.to_dict(),
+            backend=self.backend,
+            threads=self.threads,
+            prefetch=self.prefetch,
+            readers=None if self.readers is None else dict(self.readers),
+            sizes=self.sizes,
+            expected=None if self.expected is None else self.expected.file_data(),
+            steps=[plan_file.step_data(step) for step in self.steps],
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as JSON, with its pipeline, the machine and the versions: all of it, or the file stays as it
+        was. ``gl.load_plan`` reads it.
+
+        Of ``Arrays`` a digest is written in place of the pixels. A folder that images are kept in is written as it is.
+
+        Raises:
+            PipelineError: a stage can't be described, as one of a function without a name.
+            ReportError: the file can't be written.
+
+        Example:
+            >>> gl.make_plan(train).save("plan.json")
+            >>> gl.load(gl.load_plan("plan.json"))
+        """
+        plan_file.write(path, self.file_data())
+
     def __str__(self) -> str:
         width = screen_width()
         return "\n".join(wrapped(line, width) for line in self.describe().splitlines())
+
+
+class Planned(Protocol):
+    """What holds a plan, as an ``Optimization``: it stands for that wherever a plan is taken."""
+
+    @property
+    def plan(self) -> Plan:
+        """The plan."""
+
+
+def plan_in(given: Any) -> Any:
+    """The plan of what holds one; anything else as it is."""
+    if isinstance(given, Pipeline | Plan):
+        return given
+    held = getattr(given, "plan", None)
+    return held if isinstance(held, Plan) else given
 
 
 def _first(steps: Sequence[Step], before: Sequence[Step] | None, count: int) -> int:
@@ -297,4 +359,4 @@ def _why(expected: Expected) -> list[str]:
     return lines
 
 
-__all__ = ["MIXED", "Crossing", "Expected", "Plan", "Segment", "Step", "image_bytes"]
+__all__ = ["MIXED", "Crossing", "Expected", "Plan", "Planned", "Segment", "Step", "image_bytes", "plan_in"]

@@ -20,7 +20,7 @@ from greenload.loading.survey import warn_of_losses
 from greenload.planning.choose import make_plan
 from greenload.planning.device_split import Split
 from greenload.plans.pipeline import Pipeline
-from greenload.plans.plan import Plan
+from greenload.plans.plan import Plan, Planned, plan_in
 from greenload.profiling.advice import alternatives, most_saving, placed_by_auto, trial_advice
 from greenload.profiling.chosen_samples import choose_samples, decoded_bytes
 from greenload.profiling.in_place.clocked_copy import clocked_copy
@@ -44,7 +44,7 @@ TRIED = 3
 
 @public
 def profile(
-    pipeline: Pipeline | Plan | Split | tf.data.Dataset,
+    pipeline: Pipeline | Plan | Planned | Split | tf.data.Dataset,
     backend: str | Mapping[str, str] = "auto",
     *,
     threads: int | None = None,
@@ -90,8 +90,9 @@ def profile(
     elements held by prefetch (``plan["autotune"]``). Its options are kept.
 
     Args:
-        pipeline: what to profile, a plan of it, or a dataset. Of what ``split_for_device`` gives both sides are shown:
-            the last step is the layer on the device that Keras uses, and the whole runs through it.
+        pipeline: what to profile, a plan of it, what ``gl.optimize`` found, or a dataset. Of what ``split_for_device``
+            gives both sides are shown: the last step is the layer on the device that Keras uses, and the whole runs
+            through it.
         backend: as in ``load``; not for a dataset.
         threads: as in ``load``; for a dataset, what stands for ``AUTOTUNE``; all processors if not given.
         samples: different samples to work on, at most; fewer where the source is smaller or they would fill the memory,
@@ -148,9 +149,10 @@ def profile(
         announce=announce,
         watch=watch or unwatched,
     )
-    if isinstance(pipeline, Pipeline | Plan | Split):
-        return profile_pipeline(pipeline, options)
-    return _of_dataset(pipeline, options)
+    given = plan_in(pipeline)
+    if isinstance(given, Pipeline | Plan | Split):
+        return profile_pipeline(given, options)
+    return _of_dataset(given, options)
 
 
 def _check_cache(plan: Plan) -> None:
