@@ -47,6 +47,7 @@ NAMES = [
     "MixUp",
     "Normalize",
     "OneHot",
+    "Optimization",
     "Pad",
     "Pipeline",
     "PipelineError",

@@ -86,13 +86,21 @@ def _check_files(options: argparse.Namespace) -> None:
 
 def _check_training(options: argparse.Namespace) -> None:
     """Refuse what can't be a training before the user's file is imported."""
-    from greenload.optimization.arguments import checked_allow, checked_bytes, checked_demand, checked_settings
+    from greenload.optimization.arguments import (
+        checked_allow,
+        checked_bytes,
+        checked_demand,
+        checked_folder,
+        checked_settings,
+    )
 
     for option, example in (("epochs", "90"), ("ram", "8GiB")):
         if getattr(options, option) is None:
             raise UsageError(f"--{option} belongs to the training that is to be fed: add it, as --{option} {example}")
     checked_bytes("ram", options.ram)
-    if options.disk is not None:
+    if options.disk is None or options.folder is None:  # else the search makes the folder, once it begins
+        checked_folder(options.folder, options.disk)
+    else:
         checked_bytes("disk", options.disk)
     checked_demand(options.demand)
     checked_allow(options.allow)

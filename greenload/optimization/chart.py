@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from greenload.energy.figures import Figure, scale
 from greenload.optimization import views
-from greenload.optimization.data import Optimization
+from greenload.optimization.outcome import Outcome
 from greenload.optimization.records import PARTS, Candidate
 from greenload.report.charts import Axis, BarChart, BarPart, axis_of, bar, described
 from greenload.report.rows import band
@@ -38,7 +38,7 @@ class CostChart:
     has_today: bool
 
 
-def cost_chart(found: Optimization) -> CostChart | None:
+def cost_chart(found: Outcome) -> CostChart | None:
     """The chart; None where no plan holds anything in memory, so that memory tells nothing."""
     quantity = views.decisive(found)
     costs = {
@@ -75,7 +75,7 @@ def _exact(value: float) -> Figure:
 
 
 def _point(
-    found: Optimization, candidate: Candidate, held: Figure, cost: Figure, axes: tuple[Axis, Axis], unit: str
+    found: Outcome, candidate: Candidate, held: Figure, cost: Figure, axes: tuple[Axis, Axis], unit: str
 ) -> Point:
     in_front = candidate.name in found.pareto
     role = views.role(found, candidate)
@@ -96,7 +96,7 @@ def _point(
     )
 
 
-def part_charts(found: Optimization) -> list[BarChart]:
+def part_charts(found: Outcome) -> list[BarChart]:
     """What a whole training costs, by part: a bar for each measured plan; first what leads."""
     shown = views.measured(found)[:_BARS_SHOWN]
     labels = [_label(found, candidate) for candidate in shown]
@@ -107,7 +107,7 @@ def part_charts(found: Optimization) -> list[BarChart]:
     return [chart for quantity in views.quantities(found) if (chart := made[quantity.noun]) is not None]
 
 
-def _label(found: Optimization, candidate: Candidate) -> tuple[str, str]:
+def _label(found: Outcome, candidate: Candidate) -> tuple[str, str]:
     return candidate.name, views.role(found, candidate)
 
 
@@ -115,7 +115,7 @@ def _joules(candidate: Candidate) -> dict[str, Figure]:
     return dict(candidate.outlay.parts_j) if candidate.outlay is not None else {}
 
 
-def _cpu_s(found: Optimization, candidate: Candidate) -> dict[str, Figure]:
+def _cpu_s(found: Outcome, candidate: Candidate) -> dict[str, Figure]:
     """CPU seconds by part. What wasn't measured in one kind of epoch is as in the other, as the whole is counted."""
     rates, samples = candidate.rates, found.training.samples
     first = rates.first_cpu_s if rates.first_cpu_s.value is not None else rates.later_cpu_s
@@ -128,7 +128,7 @@ def _cpu_s(found: Optimization, candidate: Candidate) -> dict[str, Figure]:
 def _chart(
     name: str,
     noun: str,
-    found: Optimization,
+    found: Outcome,
     labels: Sequence[tuple[str, str]],
     costs: Sequence[Mapping[str, Figure]],
 ) -> BarChart | None:

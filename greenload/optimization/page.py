@@ -9,7 +9,7 @@ from greenload.energy.figures import scale
 from greenload.optimization import views
 from greenload.optimization.chart import cost_chart, part_charts
 from greenload.optimization.coefficients import Coefficient
-from greenload.optimization.data import Optimization
+from greenload.optimization.outcome import Outcome
 from greenload.optimization.records import Candidate
 from greenload.plans.plan import Plan
 from greenload.report.html import render
@@ -19,7 +19,7 @@ from greenload.report.sortable import figure_cell, text_cell
 from greenload.text import DASH, amount, bytes_text, number_text, one_line, percent
 
 
-def optimization_html(found: Optimization) -> str:
+def optimization_html(found: Outcome) -> str:
     """The page of an optimization.
 
     Raises:
@@ -28,7 +28,7 @@ def optimization_html(found: Optimization) -> str:
     return render("optimization.html", page_values(found))
 
 
-def page_values(found: Optimization) -> dict[str, Any]:
+def page_values(found: Outcome) -> dict[str, Any]:
     """Everything that the page's template shows."""
     machine = found.machine
     return {
@@ -57,24 +57,24 @@ def page_values(found: Optimization) -> dict[str, Any]:
     }
 
 
-def _title(found: Optimization) -> str:
+def _title(found: Outcome) -> str:
     named = found.settings.details.get("pipeline")
     return one_line(named) if isinstance(named, str) and named else "The plan that costs least"
 
 
-def _warning(found: Optimization) -> str:
+def _warning(found: Outcome) -> str:
     parts = [f"{views.verdict(found)}"] if found.unmet else []
     parts += [] if found.finished else ["it was stopped before its end: the same call goes on from its file"]
     return ". ".join(f"{part[0].upper()}{part[1:]}" for part in parts)
 
 
-def _sentences(found: Optimization) -> Iterator[str]:
+def _sentences(found: Outcome) -> Iterator[str]:
     for text in (views.pays_off(found.best), views.tie_text(found)):
         if text:
             yield text
 
 
-def _headlines(found: Optimization) -> Iterator[dict[str, str]]:
+def _headlines(found: Outcome) -> Iterator[dict[str, str]]:
     """What to use, what it saves, what it holds, how fast it is."""
     best = found.best
     label = "Nearest to the demand" if found.unmet else "Keep" if best.today else "Use"
@@ -95,7 +95,7 @@ def _does(candidate: Candidate) -> str:
     return f"steps on {candidate.backends}; {kept}"
 
 
-def _saved(found: Optimization, quantity: views.Quantity) -> Iterator[dict[str, str]]:
+def _saved(found: Outcome, quantity: views.Quantity) -> Iterator[dict[str, str]]:
     """The saving against today's plan; where that is the winner, or unknown, what the winner spends."""
     best, today = found.best.outlay, found.today
     if best is None or quantity.of(best).value is None:
@@ -119,7 +119,7 @@ def _headline(label: str, value: str, note: str) -> dict[str, str]:
     return {"label": label, "value": value, "note": note}
 
 
-def heads(found: Optimization) -> list[str]:
+def heads(found: Outcome) -> list[str]:
     """The table's columns."""
     outlays = [candidate.outlay for candidate in found.candidates if candidate.outlay is not None]
     joules = _joules(found)
@@ -132,15 +132,15 @@ def heads(found: Optimization) -> list[str]:
     return columns
 
 
-def _joules(found: Optimization) -> views.Quantity:
+def _joules(found: Outcome) -> views.Quantity:
     return next(quantity for quantity in views.quantities(found) if quantity.noun == "joules")
 
 
-def _has_disk(found: Optimization) -> bool:
+def _has_disk(found: Outcome) -> bool:
     return any(candidate.disk_bytes for candidate in found.candidates)
 
 
-def _cells(found: Optimization, candidate: Candidate) -> Iterator[dict[str, str]]:
+def _cells(found: Outcome, candidate: Candidate) -> Iterator[dict[str, str]]:
     outlay, rates = candidate.outlay, candidate.rates
     assert outlay is not None  # it was measured
     marks = [views.role(found, candidate), *(["Pareto"] if candidate.name in found.pareto else []), *candidate.changes]
@@ -169,7 +169,7 @@ def _priced(candidate: Candidate) -> str:
     return f"{candidate.name}: {said}"
 
 
-def _coefficient(found: Optimization, each: Coefficient) -> dict[str, str]:
+def _coefficient(found: Outcome, each: Coefficient) -> dict[str, str]:
     """What is modelled and how, and where the choice would be another."""
     flip = next((flip for flip in found.flips if flip.coefficient == each.name), None)
     band = f" ±{percent(each.band)}" if each.band else ""
@@ -196,7 +196,7 @@ def _step(name: object, backend: object, form: object) -> dict[str, str]:
     return {"name": one_line(name), "backend": one_line(backend), "keeps": one_line(form)}
 
 
-def _settings(found: Optimization) -> Iterator[tuple[str, str]]:
+def _settings(found: Outcome) -> Iterator[tuple[str, str]]:
     """What was asked for, line by line."""
     training, settings = found.training, found.settings
     yield "epochs", f"{training.epochs:,}, {training.samples:,} images each"

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from greenload.energy.figures import scale
 from greenload.optimization import views
-from greenload.optimization.data import Optimization
+from greenload.optimization.outcome import Outcome
 from greenload.optimization.records import Candidate
 from greenload.report.columns import FigureTable, Line, Sentence
 from greenload.text import DASH, amount, bytes_text, printable
@@ -18,7 +18,7 @@ _PLANS_SHOWN = 8
 """The JSON and the page have all."""
 
 
-def render_optimization(found: Optimization) -> RenderableType:
+def render_optimization(found: Outcome) -> RenderableType:
     """An optimization for a rich console."""
     lines: list[RenderableType] = [Sentence(printable(views.verdict(found)), "bold red" if found.unmet else "bold")]
     best = found.best
@@ -34,7 +34,7 @@ def render_optimization(found: Optimization) -> RenderableType:
     return Group(*lines)
 
 
-def _plans(found: Optimization) -> FigureTable:
+def _plans(found: Outcome) -> FigureTable:
     shown = views.measured(found)[:_PLANS_SHOWN]
     outlays = [candidate.outlay for candidate in shown if candidate.outlay is not None]
     first, second = views.quantities(found)
@@ -70,7 +70,7 @@ def _bytes(count: float) -> str:
     return bytes_text(count) if count else DASH
 
 
-def _name(found: Optimization, candidate: Candidate) -> Text:
+def _name(found: Outcome, candidate: Candidate) -> Text:
     """The name, marked where it is the winner, the runner-up, today's, or in the Pareto set."""
     marks = [mark for mark in (views.role(found, candidate),) if mark]
     marks += ["today"] if candidate.today and "today" not in marks else []
@@ -80,7 +80,7 @@ def _name(found: Optimization, candidate: Candidate) -> Text:
     return name.append(f" ({printable(', '.join(marks))})", "dim") if marks else name
 
 
-def _lost(found: Optimization) -> Iterator[str]:
+def _lost(found: Outcome) -> Iterator[str]:
     """Why each shown plan wasn't chosen, and how many aren't shown."""
     run = views.measured(found)
     for candidate in run[:_PLANS_SHOWN]:
@@ -93,7 +93,7 @@ def _lost(found: Optimization) -> Iterator[str]:
         yield f"{left} {'plan was' if left == 1 else 'plans were'} priced by the table of costs, and not run"
 
 
-def _checks(found: Optimization) -> Iterator[str]:
+def _checks(found: Outcome) -> Iterator[str]:
     for run in found.held_out:
         yield f"held out: {views.held_out_text(run)}"
     yield from map(views.flip_text, found.flips)

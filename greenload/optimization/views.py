@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure, scale, sum_figures
-from greenload.optimization.data import Optimization
+from greenload.optimization.outcome import Outcome
 from greenload.optimization.records import Candidate, Flip, HeldOut, Moved, Outlay, Pace
 from greenload.report.rows import band
 from greenload.text import amount, bytes_text, number_text, percent
@@ -46,7 +46,7 @@ class Quantity:
     """What the winner saves against today's plan, from paired windows."""
 
 
-def quantities(found: Optimization) -> tuple[Quantity, Quantity]:
+def quantities(found: Outcome) -> tuple[Quantity, Quantity]:
     """Joules and CPU seconds; first what leads: joules only where a counter measures the processor's."""
     joules = [candidate.outlay.energy_j for candidate in found.candidates if candidate.outlay is not None]
     cpu = [candidate.outlay.cpu_s for candidate in found.candidates if candidate.outlay is not None]
@@ -57,13 +57,13 @@ def quantities(found: Optimization) -> tuple[Quantity, Quantity]:
     return both if joules_lead(found) else (both[1], both[0])
 
 
-def decisive(found: Optimization) -> Quantity:
+def decisive(found: Outcome) -> Quantity:
     """What the plan is to spend least of."""
     noun = "joules" if found.training.objective == "energy" else "CPU seconds"
     return next(quantity for quantity in quantities(found) if quantity.noun == noun)
 
 
-def joules_lead(found: Optimization) -> bool:
+def joules_lead(found: Outcome) -> bool:
     """Whether joules come before CPU seconds: where a counter measures the processor's, and they decide."""
     counted = {
         Domain.parse(domain).kind
@@ -80,7 +80,7 @@ def _unit(figures: Iterable[Figure], units: tuple[Unit, ...]) -> Unit:
     return next((unit for unit in reversed(units) if most * unit.factor >= 10), units[0])
 
 
-def measured(found: Optimization) -> tuple[Candidate, ...]:
+def measured(found: Outcome) -> tuple[Candidate, ...]:
     """The plans that were run: the winner, the runner-up and today's first, then the others as they stand."""
     first = [found.winner, found.runner_up, *(found.today.name for _ in [0] if found.today)]
     rank = {name: first.index(name) for name in first}
@@ -88,12 +88,12 @@ def measured(found: Optimization) -> tuple[Candidate, ...]:
     return tuple(sorted(run, key=lambda candidate: rank.get(candidate.name, len(first))))
 
 
-def priced(found: Optimization) -> tuple[Candidate, ...]:
+def priced(found: Outcome) -> tuple[Candidate, ...]:
     """The plans that were priced by the table of costs, and not run."""
     return tuple(candidate for candidate in found.candidates if candidate.outlay is None)
 
 
-def role(found: Optimization, candidate: Candidate) -> str:
+def role(found: Outcome, candidate: Candidate) -> str:
     """``"use"``, ``"today"``, ``"runner-up"`` or ``"tied"``; empty for the others."""
     if candidate.name == found.winner:
         return "nearest" if found.unmet else "use"
@@ -104,7 +104,7 @@ def role(found: Optimization, candidate: Candidate) -> str:
     return "tied" if candidate.name in found.ties else ""
 
 
-def saving(found: Optimization, quantity: Quantity) -> Figure:
+def saving(found: Outcome, quantity: Quantity) -> Figure:
     """What the winner saves against today's plan in a whole training; missing where either wasn't run."""
     if quantity.paired.value is not None:
         return quantity.paired
@@ -114,14 +114,14 @@ def saving(found: Optimization, quantity: Quantity) -> Figure:
     return sum_figures([quantity.of(today.outlay), scale(quantity.of(best.outlay), -1)])
 
 
-def saved_share(found: Optimization, quantity: Quantity) -> float | None:
+def saved_share(found: Outcome, quantity: Quantity) -> float | None:
     """The saving as a share of what today's plan spends; None where it isn't known, or not told from zero."""
     figure, today = saving(found, quantity), found.today
     whole = quantity.of(today.outlay).value if today is not None and today.outlay is not None else None
     return None if figure.value is None or not whole or cannot_tell(figure) else figure.value / whole
 
 
-def verdict(found: Optimization) -> str:
+def verdict(found: Outcome) -> str:
     """What to use, in one sentence without its full stop."""
     if found.unmet:
         return f"no plan meets the demand; nearest is {found.winner}: {found.unmet.rstrip('.')}"
@@ -130,7 +130,7 @@ def verdict(found: Optimization) -> str:
     return f"use {found.winner}"
 
 
-def against_today(found: Optimization) -> Iterator[str]:
+def against_today(found: Outcome) -> Iterator[str]:
     """What it saves in a whole training, a sentence a quantity; none where today's plan wasn't run, or wins."""
     today = found.today
     if today is None or today.outlay is None or found.best.today:
@@ -141,7 +141,7 @@ def against_today(found: Optimization) -> Iterator[str]:
             yield _saves(found, quantity, figure, whole)
 
 
-def _saves(found: Optimization, quantity: Quantity, figure: Figure, whole: Figure) -> str:
+def _saves(found: Outcome, quantity: Quantity, figure: Figure, whole: Figure) -> str:
     unit, noun = quantity.unit, quantity.noun
     model = f", {band([figure])}" if figure.provenance == "modelled" else ""
     amounts = f"{amount(unit.of(figure), resolve=False)} of {unit.text(whole)} in {epochs_text(found)}{model}"
@@ -157,14 +157,14 @@ def cannot_tell(figure: Figure) -> bool:
     return figure.low is None or figure.high is None or figure.low <= 0 <= figure.high
 
 
-def epochs_text(found: Optimization) -> str:
+def epochs_text(found: Outcome) -> str:
     """``"90 epochs of 1,281,167 images"``."""
     training = found.training
     plural = "" if training.epochs == 1 else "s"
     return f"{training.epochs:,} epoch{plural} of {training.samples:,} images"
 
 
-def holds(found: Optimization, candidate: Candidate) -> str:
+def holds(found: Outcome, candidate: Candidate) -> str:
     """What a plan keeps and needs, in one sentence: memory, disk, threads, rate."""
     training = found.training
     share = f", {percent(candidate.share)} of the set" if candidate.kept and candidate.share < 1 else ""
@@ -184,7 +184,7 @@ def threads_text(threads: int) -> str:
     return f"{threads} thread{'' if threads == 1 else 's'}"
 
 
-def lost_text(found: Optimization, candidate: Candidate) -> str:
+def lost_text(found: Outcome, candidate: Candidate) -> str:
     """Why a plan wasn't chosen, without the winner's name, which stands above."""
     return candidate.lost.replace(f" than {found.winner}", "").rstrip(".")
 
@@ -196,7 +196,7 @@ def pays_off(candidate: Candidate) -> str:
     return ""
 
 
-def tie_text(found: Optimization) -> str:
+def tie_text(found: Outcome) -> str:
     """Which plans can't be told from the winner; empty for none."""
     if not found.ties:
         return ""

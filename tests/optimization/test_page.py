@@ -21,8 +21,6 @@ from greenload.optimization.page import page_values
 pytest.importorskip("jinja2")
 needs_browser = pytest.mark.skipif(driver.find() is None, reason="needs Chromium")
 HOSTILE = "<b>odd</b>native_of_a_very_long_name_without_a_blank_in_it<script>document.title='hacked'</script>"
-    "<b>odd</b>native_of_a_very_long_name_without_a_blank_in_it_that_goes<script>document.title='hacked'</script>"
-)
 
 
 def renamed(found: Optimization, old: str, new: str) -> Optimization:
