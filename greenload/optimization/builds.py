@@ -37,7 +37,7 @@ from greenload.report.record import Record
 
 NORMAL_95 = 1.96
 """Half of the 95 % interval of the normal distribution, in standard deviations."""
-_LEAST_RATE = 1e-3  # of a mean: how far down an interval of a rate goes
+_LEAST = 0.2  # of a mean: how far down an interval of what can't be below zero goes
 _Of = TypeVar("_Of")
 
 
@@ -107,6 +107,9 @@ class Scatter(Record):
     start: float
     first: float
     later: float
+    first_wall: float = 0.0
+    """Of how long a first epoch takes, beside what CPU seconds it takes."""
+    later_wall: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +119,8 @@ class _One:
     start_cpu_s: float
     first_cpu_s: float
     later_cpu_s: float
-    first_samples_per_s: float
-    later_samples_per_s: float
+    first_wall_s: float
+    later_wall_s: float
     first_energy_j: Mapping[str, float] = field(default_factory=dict)
     later_energy_j: Mapping[str, float] = field(default_factory=dict)
 
@@ -185,8 +188,8 @@ def rates_of(builds: Sequence[Build], drawn: Drawn, scatter: Scatter, samples: i
         later_cpu_s=figure(lambda one: one.later_cpu_s, scatter.later),
         first_energy_j=joules(lambda one: one.first_energy_j, scatter.first),
         later_energy_j=joules(lambda one: one.later_energy_j, scatter.later),
-        first_samples_per_s=figure(lambda one: one.first_samples_per_s, scatter.first),
-        later_samples_per_s=figure(lambda one: one.later_samples_per_s, scatter.later),
+        first_samples_per_s=_inverse(figure(lambda one: one.first_wall_s, scatter.first_wall)),
+        later_samples_per_s=_inverse(figure(lambda one: one.later_wall_s, scatter.later_wall)),
         builds=len(ran),
         windows=sum(len(build.windows) for build in ran),
     )
@@ -195,15 +198,21 @@ def rates_of(builds: Sequence[Build], drawn: Drawn, scatter: Scatter, samples: i
 def exact_rates(build: Build, drawn: Drawn) -> Rates:
     """The rates of one build without intervals: for the cost of a training all of which went so."""
     one = _one(build, drawn.of)
-    exact = {
-        name: Figure(value, value, value, "measured") if isinstance(value, float) else _exact_by_domain(value)
-        for name, value in vars(one).items()
-    }
-    return Rates(**exact, builds=1, windows=len(build.windows))
+    return Rates(
+        start_cpu_s=_exact(one.start_cpu_s),
+        first_cpu_s=_exact(one.first_cpu_s),
+        later_cpu_s=_exact(one.later_cpu_s),
+        first_energy_j={domain: _exact(joules) for domain, joules in one.first_energy_j.items()},
+        later_energy_j={domain: _exact(joules) for domain, joules in one.later_energy_j.items()},
+        first_samples_per_s=_exact(1 / one.first_wall_s),
+        later_samples_per_s=_exact(1 / one.later_wall_s),
+        builds=1,
+        windows=len(build.windows),
+    )
 
 
-def _exact_by_domain(joules: Mapping[str, float]) -> dict[str, Figure]:
-    return {domain: Figure(value, value, value, "measured") for domain, value in joules.items()}
+def _exact(value: float) -> Figure:
+    return Figure(value, value, value, "measured")
 
 
 def scatter_of(builds: Sequence[Build], drawn: Drawn) -> Scatter:
@@ -222,6 +231,8 @@ def scatter_of(builds: Sequence[Build], drawn: Drawn) -> Scatter:
         start=of(lambda one: one.start_cpu_s),
         first=of(lambda one: one.first_cpu_s),
         later=of(lambda one: one.later_cpu_s),
+        first_wall=of(lambda one: one.first_wall_s),
+        later_wall=of(lambda one: one.later_wall_s),
     )
 
 
@@ -239,9 +250,10 @@ def _one(build: Build, samples: int) -> _One:
         # An epoch can't take less than its beginning: a tenth stays, where noise says so.
         return max(epoch_s - begin, 0.1 * epoch_s) / count + begin / samples
 
-    def rate(windows: Sequence[Observation]) -> float:
-        epoch_s = sum(window.work_ns for window in windows) / 1e9 * count / sum(window.samples for window in windows)
-        return 1 / a_sample(epoch_s)  # beginning an epoch runs on one processor, as its CPU seconds say
+    def wall(windows: Sequence[Observation]) -> float:
+        # The least disturbed window: what other processes take from it isn't the plan's. Beginning an epoch runs on one
+        # processor, so its CPU seconds are wall seconds.
+        return a_sample(min(window.work_ns / window.samples for window in windows) / 1e9 * count)
 
     def joules(windows: Sequence[Observation], cpu_s: float) -> dict[str, float]:
         known = set.intersection(*(set(window.energy_j) for window in windows))
@@ -252,8 +264,8 @@ def _one(build: Build, samples: int) -> _One:
         start_cpu_s=max(0.0, build.start.cpu_s - first_s),
         first_cpu_s=a_sample(first_s),
         later_cpu_s=a_sample(later_s),
-        first_samples_per_s=rate(first),
-        later_samples_per_s=rate(later),
+        first_wall_s=wall(first),
+        later_wall_s=wall(later),
         first_energy_j=joules(first, a_sample(first_s)),
         later_energy_j=joules(later, a_sample(later_s)),
     )
@@ -273,8 +285,15 @@ def _widened(figure: Figure, share: float) -> Figure:
     return replace(figure, low=low, high=figure.value + math.hypot(figure.high - figure.value, more))
 
 
+def _inverse(figure: Figure) -> Figure:
+    """One over a figure above zero."""
+    if figure.value is None or figure.low is None or figure.high is None:
+        return figure
+    return replace(figure, value=1 / figure.value, low=1 / figure.high, high=1 / figure.low)
+
+
 def _bounded(figure: Figure) -> Figure:
     """The figure with an interval of what can't be below zero."""
     if figure.value is None or figure.low is None:
         return figure
-    return replace(figure, low=min(figure.value, max(figure.low, _LEAST_RATE * figure.value)))
+    return replace(figure, low=min(figure.value, max(figure.low, _LEAST * figure.value)))

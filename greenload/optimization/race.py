@@ -56,7 +56,7 @@ PARTED = "the leader is parted from all others"
 ALIKE = "those that are left cost the same within {share:.0%}"
 TIME = "the time was used up"
 ROUNDS = f"every plan that is left had its {MOST_ROUNDS} builds"
-NONE = "no plan could be run"
+NONE = "no plan is left"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,8 @@ class RaceRules:
     error: float = 0.05
     """Of all statements together."""
     barred: Mapping[str, str] = field(default_factory=dict)
-    """Plans that can't be chosen, and why; they leave before their next build."""
+    """Plans that can't be chosen, and why. They aren't built, except for those that stay, and nobody is held against
+    them: a race goes on as if they never had been in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,25 +230,20 @@ class _Race:
         for build in costs:
             if build.name in self._builds:
                 self._builds[build.name][build.round] = build
-        self._left: dict[str, str] = {}
-        self._alive = list(names)
+        self._left = {name: why for name, why in rules.barred.items() if name in names}
+        self._alive = [name for name in names if name not in self._left or name in rules.stays]
         self._spent_s = rules.used_s
         self._first = 0
         """Plans that the first round ran."""
 
     def standing(self, number: int, *, runs: Sequence[str] = (), ended: str = "") -> Standing:
         seen = self._differences(number)
-        built = [name for name in self._alive if seen.builds(name)]
+        built = [name for name in self._alive if seen.builds(name) and name not in self._left]
         order = sorted(built, key=seen.mean)
         return Standing(order=tuple(order), left=dict(self._left), round=number, runs=tuple(runs), ended=ended)
 
     def missing(self, number: int) -> list[str]:
         """Who is to be built in a round, at once; nobody where all were, or where the first round's time is over."""
-        for name in self._alive:
-            build = self._builds[name].get(number)
-            if build is None and name in self._rules.barred:
-                self._left[name] = self._rules.barred[name]
-        self._alive = [name for name in self._alive if name not in self._left]
         ran = [name for name in self._alive if number in self._builds[name]]
         missing = [name for name in self._alive if number not in self._builds[name]]
         if number or not missing or len(ran) < self._rules.finalists:
@@ -267,23 +263,23 @@ class _Race:
         ran = [self._builds[name][number] for name in self._builds if number in self._builds[name]]
         self._spent_s += math.fsum(build.seconds for build in ran)
         self._leave({build.name: f"it failed: {build.failed}" for build in ran if build.cost is None})
-        if not self._alive:
-            return NONE
-        self._first = self._first or len(self._alive)
         seen = self._differences(number)
-        order = sorted(self._alive, key=seen.mean)
+        order = sorted((name for name in self._alive if name not in self._left), key=seen.mean)
+        if not order:
+            return NONE
+        self._first = self._first or len(order)
         leader = order[0]
         differences = {name: seen.figure(name, leader) for name in order[1:]}
         kept = self._kept(order)
         behind = [name for name, more in differences.items() if (more.low or 0.0) > 0 and name not in kept]
         self._leave({name: _behind(differences[name], leader, number) for name in behind})
-        near = [name for name in order if name in self._alive]
+        near = [name for name in order if name not in self._left]
         allowed = self._allowed(number, near)
         late = [name for name in near if name not in allowed]
         self._leave({name: _late(differences[name], leader, number) for name in late})
         if number + 1 < LEAST_ROUNDS:
             return ""
-        others = [differences[name] for name in self._alive if name != leader]
+        others = [more for name, more in differences.items() if name not in self._left]
         if all((more.low or 0.0) > 0 for more in others):
             return PARTED
         if all(1 / (1 + (more.low or 0.0)) - 1 <= self._rules.alike for more in others):
@@ -297,7 +293,7 @@ class _Race:
 
     def _leave(self, why: Mapping[str, str]) -> None:
         self._left |= {name: reason for name, reason in why.items() if name not in self._left}
-        self._alive = [name for name in self._alive if name not in self._left]
+        self._alive = [name for name in self._alive if name not in why]
 
     def _kept(self, order: Sequence[str]) -> set[str]:
         """Those that stay whatever they cost."""
@@ -319,8 +315,9 @@ class _Race:
         most = math.ceil(self._first * 2 ** (-share * (halvings + 1)) - 1e-9)
         left_s = self._rules.seconds - self._spent_s
         allowed = set(order[: max(most, self._rules.finalists)]) | kept
+        barred = [name for name in self._alive if name not in order]
         for name in reversed(order):
-            if self._expected_s(allowed) <= left_s:
+            if self._expected_s([*allowed, *barred]) <= left_s:
                 break
             allowed -= {name} - kept
         return allowed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 import warnings
@@ -158,7 +159,9 @@ class Trials(Windows):
         pulse = self._pulse = Pulse()
         try:
             with random_states_kept():
-                return patiently(lambda: self._lot(plans, number), pulse, STUCK_AFTER_S)
+                builds = patiently(lambda: self._lot(plans, number), pulse, STUCK_AFTER_S)
+            gc.collect()  # traced functions refer to each other: what they keep would stay for long
+            return builds
         except SourceError as error:
             if time.monotonic() - pulse.last_s < STUCK_AFTER_S:
                 raise

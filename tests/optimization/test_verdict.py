@@ -216,7 +216,7 @@ def test_break_even_by_hand() -> None:
     assert break_even(dear, STREAMS, TRAINING, only_cpu) is None
     assert break_even(plan("untried", Rates()), STREAMS, TRAINING, only_cpu) is None
     verdict = judge([STREAMS, KEEPS], TRAINING, COEFFICIENTS)
-    assert {one.name: one.break_even_epoch for one in verdict.candidates} == {"keeps": 2, "streams": None}
+    assert {one.name: one.break_even_epoch for one in verdict.candidates} == {"keeps": 3, "streams": None}
 
 
 @given(plans(most=8), trainings)
