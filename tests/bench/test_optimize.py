@@ -117,10 +117,7 @@ def test_a_miss_names_the_stage_that_let_the_best_go() -> None:
 
 
 def test_predictions_are_held_against_the_first_whole_run() -> None:
-    good, bad = (
-        search("2", {"1": (1, 1, 1), "2": (0.9, 1.0, 1.1)}),
-        search("2", {"1": (1, 1, 1), "2": (0.9, 0.95, 0.99)}),
-    )
+    good, bad = (search("2", {"1": (1, 1, 1), "2": predicted}) for predicted in ((0.9, 1.0, 1.1), (0.9, 0.95, 0.99)))
     truths = Truths([good, bad], 60)
     runs = [run("2", 0, 1.05), run("2", 1, 5.0), run("2", 2, 1.0), run("1")]
     rows, raw = predictions([good, bad], truths, runs)
