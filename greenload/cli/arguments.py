@@ -60,12 +60,13 @@ def share_argument(text: str) -> float:
     return value
 
 
-def named_pipeline(options: argparse.Namespace) -> Any:
-    """The pipeline that a command names, which gets what stands behind ``--`` as its script's own arguments."""
+def named_pipeline(options: argparse.Namespace, *, plans: bool = False) -> Any:
+    """The pipeline that a command names, which gets what stands behind ``--`` as its script's own arguments; with
+    ``plans`` the plan of a file, where it names one."""
     from greenload.cli.resolve import find_pipeline
 
     prepare_imports(options.pipeline)
-    return find_pipeline(options.pipeline, options.data, options.script_arguments)
+    return find_pipeline(options.pipeline, options.data, options.script_arguments, plans=plans)
 
 
 def prepare_imports(*names: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from greenload.cli import interrupt
 from greenload.cli.arguments import AddCommand, check_outputs, check_writable, named_pipeline, positive_int
-from greenload.cli.output import FAILED, OK, fail, present, progress, quiet_tensorflow, say
+from greenload.cli.output import FAILED, OK, fail, present, progress, quiet_tensorflow, say, write_json
 from greenload.errors import UsageError
 from greenload.text import printable, shortened
 
@@ -25,8 +24,6 @@ _ALLOW = (
 )
 _TEXT = 40
 """Characters of what runs now: beside it bar, share and time stand on 80 columns. The bar itself says what is left."""
-
-
 _SEARCH = ".search"
 """Behind the name of the file that is to be written: what keeps the measurements until then."""
 
@@ -58,9 +55,19 @@ def add_command(add: AddCommand) -> None:
 
 
 def _optimize(options: argparse.Namespace) -> int:
+    from greenload.optimization.data import Optimization
+
     _check_files(options)
     _check_training(options)
     found = _found(options)
+    if isinstance(found, Optimization):
+        return _show_plan(found, options)
+    present(options, lambda file: write_json(file, found.to_dict()), str, found.render())
+    return OK
+
+
+def _show_plan(found: Optimization, options: argparse.Namespace) -> int:
+    found = _named(found, options.pipeline)
     try:
         if options.plan:
             found.plan.save(options.plan)
@@ -107,42 +114,55 @@ def _check_training(options: argparse.Namespace) -> None:
     checked_settings(seconds=options.seconds)
 
 
-def _found(options: argparse.Namespace) -> Optimization:
+def _found(options: argparse.Namespace) -> Any:
+    """An `Optimization` of a pipeline; an improvement of a ``tf.data.Dataset``, which has no plan."""
+    from greenload.profiling.tfdata.profile import is_dataset
+
     pipeline = named_pipeline(options)
+    more = _of_dataset(options) if is_dataset(pipeline) else _of_pipeline(options)
     quiet_tensorflow()
     from greenload.optimization.optimize import optimize
 
-    kept = _kept_in(options)
-    interrupt.left = _left(kept)
+    interrupt.left = _left(more.get("out"))
     with progress("starting") as update:
         found = optimize(
             pipeline,
             epochs=options.epochs,
             ram=options.ram,
-            disk=options.disk,
-            folder=options.folder,
             demand=options.demand,
-            allow=options.allow,
-            objective=options.objective,
             threads=options.threads,
             seconds=options.seconds,
-            out=kept,
             progress=lambda share, text: update(share, shortened(text.partition("; ")[0], _TEXT)),
+            **more,
         )
     interrupt.left = ""
-    return _named(found, options.pipeline)
+    return found
+
+
+def _of_pipeline(options: argparse.Namespace) -> dict[str, Any]:
+    """What a pipeline's search is asked for beside what a dataset's is."""
+    named = ("disk", "folder", "allow", "objective")
+    return {name: getattr(options, name) for name in named} | {"out": _kept_in(options)}
+
+
+def _of_dataset(options: argparse.Namespace) -> dict[str, Any]:
+    """Nothing more: the elements of a dataset stay as they are, and so does the dataset, which has no plan."""
+    given = [name for name in ("disk", "folder", "allow", "html", "plan") if getattr(options, name)]
+    if given:
+        raise UsageError(f"{options.pipeline}: is a tf.data.Dataset, whose steps stay: leave --{given[0]} out")
+    return {}
+
+
+def _named(found: Optimization, pipeline: str) -> Optimization:
+    """The result with the name that the pipeline has on the command line."""
+    details = {**found.settings.details, "pipeline": pipeline}
+    return replace(found, settings=replace(found.settings, details=details))
 
 
 def _kept_in(options: argparse.Namespace) -> str | None:
     """The file that keeps measurements while the search runs: beside the one that is to be written, if one is."""
     named = options.json or options.plan
     return f"{named}{_SEARCH}" if named else None
-
-
-def _named(found: Any, pipeline: str) -> Any:
-    """The result with the name that the pipeline has on the command line."""
-    details = {**found.settings.details, "pipeline": pipeline}
-    return replace(found, settings=replace(found.settings, details=details))
 
 
 def _forget(options: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from greenload.cli.arguments import AddCommand, check_outputs, named_pipeline, positive_int, share_argument
 from greenload.cli.carbon_options import add_carbon, check_carbon, with_carbon
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PROFILE = "profile"
 _PIPELINE = (
-    "a ready one (imagenet:train), path/to/file.py:name, or package.module:name; "
+    "a ready one (imagenet:train), path/to/file.py:name, package.module:name, or a plan's file (plan.json); "
     "what stands behind -- are the file's own arguments"
 )
 
@@ -87,7 +87,8 @@ def _profile(options: argparse.Namespace) -> int:
 
 
 def _measured(options: argparse.Namespace, served: Serving | None) -> Report:
-    pipeline = named_pipeline(options)
+    pipeline = named_pipeline(options, plans=True)
+    _check_plan(pipeline, options)
     quiet_tensorflow()
     from greenload.profiling.profile import profile
 
@@ -113,6 +114,15 @@ def _measured(options: argparse.Namespace, served: Serving | None) -> Report:
             announce=tell,
             watch=served.watch if served is not None else None,
         )
+
+
+def _check_plan(pipeline: Any, options: argparse.Namespace) -> None:
+    """Refuse what a plan says itself."""
+    from greenload.plans.plan import Plan
+
+    if isinstance(pipeline, Plan) and (options.backend != "auto" or options.threads is not None):
+        given = "--backend" if options.backend != "auto" else "--threads"
+        raise UsageError(f"{options.pipeline} is a plan, which says backends and threads: leave {given} out")
 
 
 def _show(report: Report, options: argparse.Namespace) -> None:

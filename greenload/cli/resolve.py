@@ -1,4 +1,4 @@
-"""Finds the pipelines, the ``tf.data.Dataset`` or the function that a command line names."""
+"""Finds the pipelines, the plan, the ``tf.data.Dataset`` or the function that a command line names."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from typing import Any
 from greenload.cli import script
 from greenload.errors import GreenloadError, UsageError
 from greenload.planning.device_split import Split
+from greenload.planning.saved import load_plan
 from greenload.plans.pipeline import Pipeline
+from greenload.plans.plan import Plan
 from greenload.profiling.tfdata.profile import is_dataset
 from greenload.system.frameworks import tf
 from greenload.text import error_line
 
 READY = "greenload.pipelines"
 """The package of ready pipelines."""
+PLAN_FILE = ".json"
+"""How the name of a plan's file ends."""
 
 
 def ready() -> list[str]:
@@ -38,21 +42,28 @@ def find_pipeline(
     data: str | None = None,
     arguments: Sequence[str] = (),
     modules: dict[str, ModuleType] | None = None,
-) -> Pipeline | Split | tf.data.Dataset:
-    """The pipeline of a name, or the dataset.
+    *,
+    plans: bool = False,
+) -> Pipeline | Plan | Split | tf.data.Dataset:
+    """The pipeline of a name, the plan, or the dataset.
 
     Args:
         name: a ready one's (``"imagenet:train"``), ``"path/to/file.py:name"`` or ``"package.module:name"``. What
-            stands behind it is a ``Pipeline``, a ``tf.data.Dataset``, or a function that returns one.
+            stands behind it is a ``Pipeline``, a ``tf.data.Dataset``, or a function that returns one. Or a plan's file,
+            ``"plan.json"``, with ``plans``.
         data: the data folder, for a function that takes a parameter.
         arguments: the script's own, which it sees in ``sys.argv`` behind its name while it is imported and its function
             called. Flags that it defines with absl are parsed from them.
         modules: those imported before, by file or name, and this one afterwards: a file that gives several pipelines
             is run once.
+        plans: whether a plan's file will do.
 
     Raises:
         UsageError: nothing of that name can be found or imported, it is no pipeline, it ended itself or refused its
             arguments, or the folder is missing or not wanted.
+        ReportError: a plan's file is damaged, or of another version.
+        SourceError: the source that a plan's file names is gone.
+        BackendUnavailable: a backend that a plan's file names can't run here.
 
     Warns:
         UserWarning: it ran for seconds while it was imported.
@@ -61,6 +72,10 @@ def find_pipeline(
         >>> find_pipeline("imagenet:train", "data/sample")
     """
     origin, attribute = _parts_of(name)
+    if name.endswith(PLAN_FILE) and (not attribute or os.path.isfile(name)):
+        if not plans:
+            raise UsageError(f"{name} is a plan's file, which greenload profile takes: name a pipeline here")
+        return _saved_plan(name, data, arguments)
     if not attribute:
         raise UsageError(
             f"a pipeline is named MODULE:NAME or FILE.py:NAME, not {name!r}; ready ones: {', '.join(ready())}"
@@ -68,6 +83,15 @@ def find_pipeline(
     with script.running(origin, arguments):
         module = _module(origin, name, arguments, {} if modules is None else modules)
         return _taken(module, attribute, origin, name, data)
+
+
+def _saved_plan(name: str, data: str | None, arguments: Sequence[str]) -> Plan:
+    """The plan of a file."""
+    if data is not None:
+        raise UsageError(f"{name} is a plan, which names its data: leave --data out")
+    if arguments:
+        raise UsageError(f"{name} is a plan and takes no arguments: leave out what stands behind --")
+    return load_plan(name)
 
 
 def find_function(

@@ -6,11 +6,13 @@ each further epoch has an iterator of its own, as in ``model.fit``. With ``M`` s
 - ``A``: building, and the first epoch;
 - ``F``: the first epoch once more, with what was kept forgotten: what fills, without building anything;
 - ``L``: a later epoch;
-- ``o``: what beginning an epoch takes, whatever its length.
+- ``o``: what beginning an epoch takes, whatever its length. Only where fewer samples than all were drawn: there later
+  epochs are run without it, by one iterator, and ``L`` is with it.
 
-So starting takes ``A − F``, and of an epoch of ``N`` samples each takes ``(F − o) / M + o / N`` in the first one,
-``(L − o) / M + o / N`` in later ones. Where all samples were drawn ``o`` drops out, and the sum is what was seen:
-``A + (E − 1) L`` in ``E`` epochs. A plan that keeps nothing has like epochs: there ``F`` is ``L``.
+So starting takes ``A − F``. In a training's own process, whose first pipeline it is, it takes a surcharge, by which the
+search's own first build exceeded its later ones. Of an epoch of ``N`` samples each takes ``(F − o) / M + o / N`` in the
+first one, ``(L − o) / M + o / N`` in later ones. Where all samples were drawn ``o`` drops out, and the sum is what was
+seen: ``A + (E − 1) L`` in ``E`` epochs. A plan that keeps nothing has like epochs: there ``F`` is ``L``.
 
 *Joules* of counters are this process's own, the idle machine and other processes taken out as in a profile; of an
 epoch's parts they are shared out by CPU seconds.
@@ -30,7 +32,7 @@ from typing import TypeVar
 
 from greenload.energy.attribution.background import find_backgrounds, idle_power, with_own_joules
 from greenload.energy.attribution.observation import Metering, Observation, read_quantity
-from greenload.energy.figures import Figure
+from greenload.energy.figures import Figure, sum_figures
 from greenload.optimization.race import BuildCost, Differences, further_build
 from greenload.optimization.records import Rates
 from greenload.report.record import Record
@@ -57,6 +59,10 @@ class Build(Record):
     """The first epoch once more, what was kept being forgotten; None where nothing is kept."""
     later: tuple[Observation, ...] = ()
     """Windows of whole later epochs."""
+    begins: bool = True
+    """Whether each of these epochs was begun by an iterator of its own."""
+    first_batch_cpu_s: float = 0.0
+    """CPU seconds of this process until the first batch, building included."""
     begin_cpu_s: float = 0.0
     """CPU seconds that beginning an epoch takes; 0 where it wasn't looked at."""
     kept_bytes: float | None = None
@@ -88,6 +94,9 @@ class Drawn(Record):
     """Mean bytes of a record on its device; 0 where it is none's."""
     in_page_cache: bool = True
     """Whether the set's files stay in the page cache from one epoch to the next."""
+    surcharge_cpu_s: float = 0.0
+    """CPU seconds that the first pipeline of a process takes beyond any other: modules that are imported, what
+    TensorFlow does once."""
 
     @property
     def share(self) -> float:
@@ -171,6 +180,8 @@ def rates_of(builds: Sequence[Build], drawn: Drawn, scatter: Scatter, samples: i
         return Rates()
     each = [_one(build, samples or drawn.of) for build in ran]
 
+    surcharge = Figure(drawn.surcharge_cpu_s, 0.0, 2 * drawn.surcharge_cpu_s, "measured")
+
     def figure(of: Callable[[_One], float], share: float, *, of_samples: bool = True) -> Figure:
         further = further_build([of(one) for one in each], share)
         return _bounded(_widened(further, drawn.error if of_samples else 0.0))
@@ -183,7 +194,7 @@ def rates_of(builds: Sequence[Build], drawn: Drawn, scatter: Scatter, samples: i
         }
 
     return Rates(
-        start_cpu_s=figure(lambda one: one.start_cpu_s, scatter.start, of_samples=False),
+        start_cpu_s=sum_figures([figure(lambda one: one.start_cpu_s, scatter.start, of_samples=False), surcharge]),
         first_cpu_s=figure(lambda one: one.first_cpu_s, scatter.first),
         later_cpu_s=figure(lambda one: one.later_cpu_s, scatter.later),
         first_energy_j=joules(lambda one: one.first_energy_j, scatter.first),
@@ -242,18 +253,20 @@ def _one(build: Build, samples: int) -> _One:
     count, begin = build.samples, build.begin_cpu_s
     later = _sound(build.later) or [build.start]
     epochs = sum(window.samples for window in later) / count
-    later_s = sum(window.cpu_s for window in later) / epochs
-    first = [build.filling] if build.filling is not None else later
-    first_s = sum(window.cpu_s for window in first) * count / sum(window.samples for window in first)
+    apart = 0.0 if build.begins else begin  # of later epochs
+    later_s = sum(window.cpu_s for window in later) / epochs + apart
+    first_s, first = later_s, later
+    if build.filling is not None:
+        first_s, first = build.filling.cpu_s, [build.filling]
 
     def a_sample(epoch_s: float) -> float:
         # An epoch can't take less than its beginning: a tenth stays, where noise says so.
         return max(epoch_s - begin, 0.1 * epoch_s) / count + begin / samples
 
-    def wall(windows: Sequence[Observation]) -> float:
+    def wall(windows: Sequence[Observation], more_s: float) -> float:
         # The least disturbed window: what other processes take from it isn't the plan's. Beginning an epoch runs on one
         # processor, so its CPU seconds are wall seconds.
-        return a_sample(min(window.work_ns / window.samples for window in windows) / 1e9 * count)
+        return a_sample(min(window.work_ns / window.samples for window in windows) / 1e9 * count + more_s)
 
     def joules(windows: Sequence[Observation], cpu_s: float) -> dict[str, float]:
         known = set.intersection(*(set(window.energy_j) for window in windows))
@@ -264,8 +277,8 @@ def _one(build: Build, samples: int) -> _One:
         start_cpu_s=max(0.0, build.start.cpu_s - first_s),
         first_cpu_s=a_sample(first_s),
         later_cpu_s=a_sample(later_s),
-        first_wall_s=wall(first),
-        later_wall_s=wall(later),
+        first_wall_s=wall(first, 0.0 if build.filling is not None else apart),
+        later_wall_s=wall(later, apart),
         first_energy_j=joules(first, a_sample(first_s)),
         later_energy_j=joules(later, a_sample(later_s)),
     )

@@ -81,6 +81,7 @@ def predict(search: Search, judged: Judged, candidate: Candidate, samples: int, 
     drawn = search.drawn
     # Other samples differ from the drawn ones by the error of both.
     others = drawn if drawn.share >= 1 else _of_others(drawn)
+    others = replace(others, surcharge_cpu_s=0.0)  # it isn't the first pipeline of this process
     builds = [build for build in judged.builds if build.name == candidate.name]
     rates = rates_of(builds, others, judged.scatter, samples)
     training = replace(search.training, samples=samples, epochs=epochs, demand=None)

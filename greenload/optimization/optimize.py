@@ -23,7 +23,7 @@ from greenload.errors import PipelineError, UsageError
 from greenload.machine import Machine, available_memory, machine, usable_cpus
 from greenload.optimization.arguments import checked_settings, checked_training
 from greenload.optimization.builds import Build, Drawn
-from greenload.optimization.candidates import Option, candidates
+from greenload.optimization.candidates import candidates
 from greenload.optimization.coefficients import Coefficients, in_use
 from greenload.optimization.data import Optimization
 from greenload.optimization.flips import flips
@@ -32,7 +32,7 @@ from greenload.optimization.pace import better, paced, samples_of
 from greenload.optimization.race import Differences
 from greenload.optimization.records import Candidate, HeldOut, Moved, Pace
 from greenload.optimization.relaxations import moved
-from greenload.optimization.search import Judged, Search, on_threads
+from greenload.optimization.search import Judged, Option, Search, on_threads
 from greenload.optimization.search_file import Kept, identity, keep, key_of, resume
 from greenload.optimization.training import Objective, Settings, Training
 from greenload.optimization.trials import Trials
@@ -140,8 +140,9 @@ def optimize(
     options = candidates(pipeline, training)
     meters, statuses = discover(data=first_files(pipeline.source))
     with Sampler(meters) as sampler:
-        indices = _drawn_indices(options, settings, before, sampler, tell)
+        indices, first_s = _drawn_indices(options, settings, before, sampler, tell)
         run = _Run(pipeline, training, settings, options, indices, sampler, tell, began_s)
+        run.first_batch_cpu_s = first_s
         return run.carried_out(statuses, same, before, out)
 
 
@@ -183,8 +184,9 @@ def _today(options: Sequence[Option]) -> Option:
 
 def _drawn_indices(
     options: Sequence[Option], settings: Settings, before: Kept | None, sampler: Sampler, tell: _Teller
-) -> NDArray[np.int64]:
-    """The samples to work on: as many as asked for, fewer where an epoch of them takes too long."""
+) -> tuple[NDArray[np.int64], float]:
+    """The samples to work on: as many as asked for, fewer where an epoch of them takes too long; and the CPU seconds
+    until the first batch of this process."""
     if not options:
         raise PipelineError("no plan of this pipeline can run here: greenload doctor says which backends can")
     plan = _today(options).plan
@@ -195,12 +197,12 @@ def _drawn_indices(
     indices = drawn(before.samples if before and before.samples else settings.records)
     trials = Trials(indices, len(plan.pipeline.source), sampler, settings.seed, tell.of_windows)
     limit_s = EPOCH_SHARE * settings.seconds
-    took_s = trials.epoch_s(plan, 2 * limit_s)
+    took_s, first_s = trials.first_build(plan, 2 * limit_s)
     if (before and before.samples) or took_s <= limit_s:
-        return indices
+        return indices, first_s
     batch = plan.pipeline.batch.size if plan.pipeline.batch else 1
     fewer = max(batch, int(len(indices) * limit_s / took_s) // batch * batch)
-    return indices if fewer >= len(indices) else drawn(fewer)
+    return (indices if fewer >= len(indices) else drawn(fewer)), first_s
 
 
 class _Run:
@@ -222,6 +224,8 @@ class _Run:
         self.drawn = _drawn(pipeline, indices, training)
         self.trials = self._trials(indices)
         self.began_s = began_s
+        self.first_batch_cpu_s = 0.0
+        """CPU seconds until the first batch of the process's first pipeline."""
         self._facts = machine()
 
     def _trials(self, indices: NDArray[np.int64]) -> Trials:
@@ -254,7 +258,7 @@ class _Run:
             self.options, self.training, self.settings, self.trials, self.drawn, self._coefficients,
             available_bytes=available_memory(), builds=earlier, keep=kept, began_s=self.began_s,
         )  # fmt: skip
-        verdict = search.run()
+        verdict = search.run(self.first_batch_cpu_s)
         paces = self._paces(search, verdict)
         if (chosen := better(paces)) and verdict.winner:
             self._exclude(search, verdict, chosen)

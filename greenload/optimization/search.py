@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ from greenload.text import bytes_text
 
 LOT = 6
 """Plans that are built at the same time, at most."""
+FIRST_LOT = 3
+"""The same of the first ones, by which it is known how long a build takes here."""
 HELD_OUT_SHARE = 0.1
 """Of the time, kept for running the winner and the runner-up once more."""
 FITTING_SHARE = 0.15
@@ -150,13 +153,22 @@ class Search:
         """The plan of a name."""
         return next(option.plan for option in self.options if option.candidate.name == name)
 
-    def run(self) -> Verdict:
-        """Race the candidates, then the best on fewer threads where a demand leaves room; what is to be chosen."""
+    def run(self, first_batch_cpu_s: float = 0.0) -> Verdict:
+        """Race the candidates, then the best on fewer threads where a demand leaves room; what is to be chosen.
+
+        Args:
+            first_batch_cpu_s: CPU seconds until the first batch of today's plan, where that was the first pipeline of
+                this process; 0 where that isn't known.
+        """
         kept_s = HELD_OUT_SHARE * self.settings.seconds
         fitting_s = FITTING_SHARE * self.settings.seconds if self.training.demand else 0.0
         names = tuple(option.candidate.name for option in self.options)
         today = tuple(option.candidate.name for option in self.options if option.candidate.today)
         self._race(names, self.settings.seconds - kept_s - fitting_s, stays=today)
+        usual = [build.first_batch_cpu_s for build in self.builds if build.name in today and build.start is not None]
+        if usual and first_batch_cpu_s:
+            surcharge = max(0.0, first_batch_cpu_s - statistics.median(usual))
+            self.drawn = replace(self.drawn, surcharge_cpu_s=surcharge)
         verdict = self.verdict()
         if self.training.demand is not None and verdict.winner:
             slower = self._on_fewer_threads(verdict.winner)
@@ -247,7 +259,7 @@ class Search:
             if not now.runs:
                 break
             plans = {name: self.plan(name) for name in now.runs}
-            self.builds += self.trials.lot(plans, now.round)
+            self.builds += self.trials.lot(plans, now.round, until_s=self._began_s + until_s)
             self._keep(self.builds)
         raced = set(names)
         self.left = {name: why for name, why in self.left.items() if name not in raced} | dict(now.left)
@@ -266,7 +278,7 @@ class Search:
             seconds=until_s,
             used_s=max(0.0, self.used_s - here),
             stays=tuple(name for name in stays if name not in barred),
-            lot=LOT,
+            lot=LOT if self.builds else FIRST_LOT,
             barred=barred,
         )
 

@@ -41,7 +41,7 @@ BEGINNINGS = 4
 """Epochs of hardly any samples by which it is measured what beginning one takes."""
 IDLE_EVERY_S = 25.0
 """Seconds after which windows of the idle machine are run again, where a counter contains its power."""
-STUCK_AFTER_S = 60.0
+STUCK_AFTER_S = 90.0
 """Seconds without a batch after which a plan counts as stuck."""
 STARTING, FILLING = "starting", "filling"
 """What follows a plan's name in the step of its windows: building and the first epoch, and that epoch once more."""
@@ -60,6 +60,8 @@ class Epochs:
         self._dataset: tf.data.Dataset | None = dataset
         self._samples = samples
         self._told = told
+        self.first_s = 0.0
+        """When the first batch came, on the clock of this process's CPU seconds."""
 
     def run(self, samples: int) -> int:
         """Run at least one epoch, and as many as give so many samples; returns how many passed."""
@@ -67,12 +69,42 @@ class Epochs:
         for _ in range(epochs):
             assert self._dataset is not None  # not closed
             for _ in self._dataset:
+                self.first_s = self.first_s or time.process_time()
                 self._told()
         return epochs * self._samples
 
     def close(self) -> None:
         """Let go of the dataset, and of what it holds."""
         self._dataset = None
+
+
+class Stream:
+    """Epoch after epoch of a dataset that ``load`` returns, by one iterator. What beginning an epoch takes isn't in
+    it, beside which what few samples take would drown.
+
+    Args:
+        dataset: in the auto-advancing form.
+        samples: of an epoch.
+        batches: of an epoch.
+        told: called with each batch.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, samples: int, batches: int, told: Callable[[], None]) -> None:
+        self._iterator: Any = iter(dataset.repeat())
+        self._samples, self._batches = samples, batches
+        self._told = told
+
+    def run(self, samples: int) -> int:
+        """Run at least one epoch, and as many as give so many samples; returns how many passed."""
+        epochs = max(1, round(samples / self._samples))
+        for _ in range(epochs * self._batches):
+            next(self._iterator)
+            self._told()
+        return epochs * self._samples
+
+    def close(self) -> None:
+        """Let go of the iterator, its threads and buffers."""
+        self._iterator = None
 
 
 class _Starting:
@@ -85,11 +117,16 @@ class _Starting:
     def __init__(self, make: Callable[[], Epochs]) -> None:
         self._make = make
         self.epochs: Epochs | None = None
+        self.first_batch_cpu_s = 0.0
+        """CPU seconds of this process until the first batch."""
 
     def run(self, samples: int) -> int:
         """Build and run an epoch; returns the samples that passed."""
+        began_s = time.process_time()
         self.epochs = self._make()
-        return self.epochs.run(samples)
+        passed = self.epochs.run(samples)
+        self.first_batch_cpu_s = self.epochs.first_s - began_s
+        return passed
 
     def close(self) -> None:
         """Let go of the dataset."""
@@ -104,6 +141,8 @@ class _Alive:
     plan: Plan
     builder: DatasetBuilder
     epochs: Epochs
+    later: Epochs | Stream
+    """What later epochs are run by."""
     build: Build
     store: Store | None
 
@@ -146,20 +185,22 @@ class Trials(Windows):
         """Go on from an earlier search's windows of the idle machine."""
         self.seen += idle
 
-    def lot(self, plans: Mapping[str, Plan], number: int) -> list[Build]:
+    def lot(self, plans: Mapping[str, Plan], number: int, until_s: float = math.inf) -> list[Build]:
         """Build plans, and run their windows by turns; one that fails is said to have failed.
 
         Args:
             plans: by name; all are built at the same time.
             number: of the race's round.
+            until_s: when no further plan is built, but for the first, and each gets one window of later epochs; on
+                the monotonic clock.
 
         Returns:
-            One for each plan; where one is stuck, for that one alone.
+            One for each plan that was built; where one is stuck, for that one alone.
         """
         pulse = self._pulse = Pulse()
         try:
             with random_states_kept():
-                builds = patiently(lambda: self._lot(plans, number), pulse, STUCK_AFTER_S)
+                builds = patiently(lambda: self._lot(plans, number, until_s), pulse, STUCK_AFTER_S)
             gc.collect()  # traced functions refer to each other: what they keep would stay for long
             return builds
         except SourceError as error:
@@ -168,28 +209,31 @@ class Trials(Windows):
             name = self.running or next(iter(plans))
             return [Build(name=name, round=number, failed=one_line(error).replace("the dataset", "it"))]
 
-    def epoch_s(self, plan: Plan, limit_s: float) -> float:
-        """Wall seconds of an epoch of the drawn samples, from as many as pass in a time. Makes TensorFlow ready too.
+    def first_build(self, plan: Plan, limit_s: float) -> tuple[float, float]:
+        """Wall seconds of an epoch of the drawn samples, from as many as pass in a time, and CPU seconds until the
+        first batch came, building included. Makes TensorFlow ready too.
 
         Args:
             plan: what runs.
             limit_s: wall seconds after which no further batch is asked for.
         """
 
-        def timed() -> float:
+        def timed() -> tuple[float, float]:
+            began_cpu_s, first_s = time.process_time(), 0.0
             with separate_cache(self._scaled(plan)) as apart:
                 builder = DatasetBuilder(apart, self._order(apart))
                 batches, begun = 0, 0.0
                 for _ in builder.advancing(Position()):
                     self._pulse()
                     begun = begun or time.perf_counter()  # the first batch comes when all is built
+                    first_s = first_s or time.process_time() - began_cpu_s
                     batches += 1
                     if time.perf_counter() - begun > limit_s:
                         break
                 of_all = builder.order.batches_in_epoch(0)
                 # What is held ready came with the first: it isn't timed, and so isn't counted.
                 counted = max(1, batches - 1 - apart.prefetch)
-                return (time.perf_counter() - begun) / counted * of_all
+                return (time.perf_counter() - begun) / counted * of_all, first_s
 
         self._pulse = Pulse()
         self._tell("the first epoch of today's plan")
@@ -229,23 +273,27 @@ class Trials(Windows):
         apart = stack.enter_context(separate_cache(self._scaled(plan)))
         return DatasetBuilder(apart, self._order(apart)).advancing(Position())
 
-    def _lot(self, plans: Mapping[str, Plan], number: int) -> list[Build]:
+    def _lot(self, plans: Mapping[str, Plan], number: int, until_s: float) -> list[Build]:
         self._look_at_idle_machine()
         builds: dict[str, Build] = {}
         alive: dict[str, _Alive] = {}
         with ExitStack() as stack, _unwarned():
             for name in self._random.sample(list(plans), len(plans)):
+                if builds and time.monotonic() > until_s:
+                    break
                 self._tell(f"building {name}")
                 with self._timed(builds, name, number, plans[name]):
                     alive[name] = self._started(name, plans[name], number, stack)
                     builds[name] = alive[name].build
             for k in range(self._rounds):
+                if k and time.monotonic() > until_s:
+                    break
                 for name in self._random.sample(list(alive), len(alive)):
                     if not builds[name].failed:
                         self._tell(f"{name} (build {number + 1})")
                         with self._timed(builds, name, number, plans[name]):
                             builds[name] = self._with_window(name, alive[name], builds[name], k)
-        return [builds[name] for name in plans]
+        return list(builds.values())
 
     @contextmanager
     def _timed(self, builds: dict[str, Build], name: str, number: int, plan: Plan) -> Iterator[None]:
@@ -275,22 +323,31 @@ class Trials(Windows):
         samples = self._pass(plan)
         start = self._ran(starting, samples, f"{name}, {STARTING}", number)
         builder, epochs = made[0]
-        build = Build(name=name, round=number, samples=samples, start=start)
+        first_s = starting.first_batch_cpu_s
+        build = Build(name=name, round=number, samples=samples, start=start, first_batch_cpu_s=first_s)
         store = open_store(apart) if planned_cache(apart) is not None else None
         if store is not None:
             stack.callback(store.close)
         if any(step.kind == "cache" for step in apart.steps):
             builder.stream.empty_caches()
             build = replace(build, filling=self._ran(epochs, samples, f"{name}, {FILLING}", number))
-        alive = _Alive(apart, builder, epochs, _with_state(build, store), store)
-        if not alive.build.failed:
+        build = _with_state(replace(build, begins=self._all), store)
+        later: Epochs | Stream = epochs
+        if not self._all and not build.failed:
+            batches = builder.order.batches_in_epoch(0)
+            later = Stream(builder.advancing(Position()), samples, batches, self._pulse)
+            stack.callback(later.close)
+        alive = _Alive(apart, builder, epochs, later, build, store)
+        if not build.failed:
             self._size(name, alive, samples)
         return alive
 
     def _size(self, name: str, alive: _Alive, samples: int) -> None:
         """How many epochs fill a window, and what beginning one takes, once for each plan."""
+        if not self._all:
+            alive.later.run(samples)  # the iterator begins
         begun = time.perf_counter()
-        alive.epochs.run(samples)
+        alive.later.run(samples)
         settled = settle(self.settle_s)
         took = time.perf_counter() - begun - settled.quiet_s
         if name not in self._epochs:
@@ -313,23 +370,15 @@ class Trials(Windows):
         short.run(BEGINNINGS * len(few))
         settle(self.settle_s)
         took = (time.process_time() - begun) / BEGINNINGS
-        # What its samples take themselves, of an epoch that begins and gives all: (took − b) = few, whole = b + all.
-        whole = self._epoch_cpu_s(alive)
-        ratio = len(few) / self._pass(alive.plan)
-        return max(0.0, (took - ratio * whole) / (1 - ratio)) if ratio < 1 else 0.0
-
-    def _epoch_cpu_s(self, alive: _Alive) -> float:
-        """CPU seconds of an epoch of the drawn samples, roughly."""
-        settle(self.settle_s)
         begun = time.process_time()
-        alive.epochs.run(1)
+        alive.later.run(1)
         settle(self.settle_s)
-        return time.process_time() - begun
+        return max(0.0, took - (time.process_time() - begun) * len(few) / len(self.indices))
 
     def _with_window(self, name: str, alive: _Alive, build: Build, k: int) -> Build:
         """The build with one more window of later epochs."""
         samples = self._epochs[name] * self._pass(alive.plan)
-        self._window(alive.epochs, samples, name, "full", k, build.round)
+        self._window(alive.later, samples, name, "full", k, build.round)
         later = (*build.later, self.seen.pop())
         return replace(_with_state(build, alive.store), later=later, begin_cpu_s=self._beginnings.get(name, 0.0))
 

@@ -26,6 +26,7 @@ from greenload.specs import CACHE_FORMS, CacheForm
 from greenload.system import file_input, json_data
 from greenload.system.json_data import DataError, Value
 from greenload.system.notices import notify
+from greenload.text import printable
 
 _REMEDY = "make the plan anew, and save that"
 
@@ -109,7 +110,7 @@ def _plan_of(value: Value, source: Source | None) -> Plan:
     saved = value.field("steps").list()
     threads, prefetch = (value.field(name).integer(1) for name in ("threads", "prefetch"))
     _require(saved)
-    pipeline = Pipeline.from_dict(value.field("pipeline").mapping() and value.field("pipeline").plain(), source)
+    pipeline = Pipeline.from_dict(value.field("pipeline").plain(), source)
     len(pipeline.source)  # says now if it is gone
     plan = place(pipeline, list(_placed(pipeline, saved)), threads=threads, prefetch=prefetch)
     names = [step.field("name").text() for step in saved]
@@ -125,7 +126,7 @@ def _plan_of(value: Value, source: Source | None) -> Plan:
         steps=tuple(sized),
         readers=_readers(value.given("readers")),
         expected=_expected(value.given("expected")),
-        sizes=value.field("sizes").text(),
+        sizes=printable(value.field("sizes").text()),
     )
 
 
@@ -212,9 +213,9 @@ def _expected(value: Value | None) -> Expected | None:
     return Expected(
         value.field("unit").text(among=("cpu_s", "energy_j")),
         value.field("cost").number(0.0),
-        tuple((other.field("plan").text(), other.field("cost").number(0.0)) for other in others),
-        value.field("costs").text(),
-        tuple(sentence.text() for sentence in value.field("unknown").list()),
+        tuple((printable(other.field("plan").text()), other.field("cost").number(0.0)) for other in others),
+        printable(value.field("costs").text()),
+        tuple(printable(sentence.text()) for sentence in value.field("unknown").list()),
     )
 
 

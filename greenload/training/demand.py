@@ -248,7 +248,7 @@ def _checked_steps(steps: Any) -> int | None:
     return count
 
 
-def _check_model(model: Any, kind: type) -> None:
+def _check_model(model: Any, kind: Any) -> None:
     if not isinstance(model, kind):
         raise UsageError(f"demand takes a Keras model, not {type(model).__name__}: give one that is compiled")
     if not model.compiled:

@@ -31,6 +31,10 @@ def made(*stages):
 arrays = made(gl.RandomHorizontalFlip(), gl.Resize(24))
 number = 3
 
+def dataset():
+    import tensorflow as tf
+    return tf.data.Dataset.range(8)
+
 def photos(folder):
     return gl.Pipeline(gl.ImageFolder(folder), gl.Shuffle(), gl.Decode(), gl.RandomResizedCrop(32), gl.Batch(8))
 """
@@ -120,7 +124,7 @@ def test_progress_fits_80_columns(script: str, asked: list[Any], monkeypatch: py
     monkeypatch.setattr("greenload.cli.optimize.progress", progress)
     assert cli.main(["optimize", f"{script}:arrays", *ASKED]) == 0
     asked[0][1]["progress"](0.5, "racing native, planes in memory, 2 threads, build 3; 41 s left at most")
-    assert shown == ["racing native, planes in memory, 2 threa…"]
+    assert shown == ["racing native, planes in memory, 2 thre…"]
 
 
 def test_a_demand_that_nothing_meets_is_status_one_with_the_nearest(
@@ -138,6 +142,37 @@ def test_a_demand_that_nothing_meets_is_status_one_with_the_nearest(
         f"greenload: error: no plan meets the demand of 20000/s; nearest is {PLANES}: it gives 12,188"
     )
     assert out.startswith("no plan meets the demand") and Path("plan.json").exists()
+
+
+@pytest.mark.slow
+def test_a_dataset_is_improved_and_has_no_plan(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorflow")
+    calls: list[dict[str, Any]] = []
+
+    class Improvement:
+        def to_dict(self) -> dict[str, Any]:
+            return {"format": "known"}
+
+        def render(self) -> str:
+            return "one change saves 30 %"
+
+    def optimize(dataset: Any, **more: Any) -> Improvement:
+        calls.append(more)
+        return Improvement()
+
+    monkeypatch.setattr("greenload.optimization.optimize.optimize", optimize)
+    arguments = ["optimize", f"{script}:dataset", *ASKED, "--demand", "2000/s"]
+    assert cli.main([*arguments, "--json", "out.json"]) == 0
+    assert "one change saves 30 %" in capsys.readouterr().out
+    assert json.loads(Path("out.json").read_text()) == {"format": "known"}
+    assert set(calls[0]) == {"epochs", "ram", "demand", "threads", "seconds", "progress"}
+    for option, value in (("--plan", "plan.json"), ("--html", "page.html"), ("--allow", "float16")):
+        assert cli.main([*arguments, option, value]) == 2
+        said = f"train.py:dataset: is a tf.data.Dataset, whose steps stay: leave {option} out"
+        assert said in capsys.readouterr().err.splitlines()[-1]
+    assert len(calls) == 1
 
 
 def test_ctrl_c_says_what_is_kept(

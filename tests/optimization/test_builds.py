@@ -73,6 +73,17 @@ def test_what_beginning_an_epoch_takes_isnt_multiplied_by_the_samples() -> None:
     assert rates.start_cpu_s.value == pytest.approx(2.0)
 
 
+def test_later_epochs_without_their_beginning_get_it_added() -> None:
+    drawn = Drawn(samples=100, of=1000)
+    with_it = exact_rates(built(filling=1.0, begin=0.2), drawn)
+    without = exact_rates(replace(built(filling=1.0, begin=0.2, later=(0.2, 0.4)), begins=False), drawn)
+    assert without.later_cpu_s.value == pytest.approx(with_it.later_cpu_s.value)
+    assert without.start_cpu_s.value == pytest.approx(with_it.start_cpu_s.value)
+    nothing_kept = exact_rates(replace(built(filling=None, begin=0.2, later=(0.2, 0.4)), begins=False), drawn)
+    assert nothing_kept.first_cpu_s == nothing_kept.later_cpu_s
+    assert nothing_kept.start_cpu_s.value == pytest.approx(3.0 - 0.5)
+
+
 def test_windows_of_several_epochs_are_of_one() -> None:
     build = replace(built(), later=(window(1.2, samples=300, wall_s=0.6), window(1.6, samples=400, wall_s=0.8)))
     rates = exact_rates(build, Drawn(samples=100, of=100))
