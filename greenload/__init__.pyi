@@ -17,6 +17,7 @@ from greenload.loading.load import load as load
 from greenload.loading.pack import pack as pack
 from greenload.loading.verify import verify as verify
 from greenload.optimization.data import Optimization as Optimization
+from greenload.optimization.dataset_improvement import Improvement as Improvement
 from greenload.optimization.optimize import optimize as optimize
 from greenload.planning.choose import make_plan as make_plan
 from greenload.planning.device_split import Split as Split

@@ -44,6 +44,7 @@ NAMES = [
     "GaussianBlur",
     "GreenloadError",
     "ImageFolder",
+    "Improvement",
     "MeterError",
     "MixUp",
     "Normalize",

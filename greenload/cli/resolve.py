@@ -91,6 +91,8 @@ def _saved_plan(name: str, data: str | None, arguments: Sequence[str]) -> Plan:
         raise UsageError(f"{name} is a plan, which names its data: leave --data out")
     if arguments:
         raise UsageError(f"{name} is a plan and takes no arguments: leave out what stands behind --")
+    if not os.path.exists(name):
+        raise UsageError(f"{name}: there is no such file to take a plan from")
     return load_plan(name)
 
 

@@ -37,6 +37,7 @@ from greenload.loading.tf_reading import reader
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
+from greenload.sources import Arrays
 from greenload.stages import primitives as p
 from greenload.system.frameworks import tf
 
@@ -129,7 +130,7 @@ class PlanGraph:
         """Each group of tf.data's own, or with an operation of its own for TensorFlow, as one function of a batch."""
         self.by_batch: list[Element] = []
         """What whole batches of roots go through before the first group, where nothing is done to single samples: they
-        are read, and files looked at. Empty where samples are worked on one by one until they are batched."""
+        are read or gathered, and files looked at. Empty where samples are worked on one by one until they are batched."""
         self.batch_reads: dict[Step, Element] = {}
         """The reading of such batches, and their reading by way of a cache, as functions of their own."""
         self._at_once: dict[SegmentGroup, int] = {}  # batches, of what works on images one by one
@@ -138,6 +139,10 @@ class PlanGraph:
         self._keeper: CachedReader | None = None
         for group in self.segment_groups:
             self._lower_group(group)
+        if self._gathers():
+            read = next(step for step in self.plan.steps if step.kind == "read")
+            self.batch_reads = {read: self.reading.batch}
+            self.by_batch = [self._timed(read, self.reading.batch, self.batch_size)]
         entering = self.on_samples[-1][0].spec_out
         self.ragged = not entering.encoded and not entering.static and bool(self.segment_groups)
         """Whether images of different sizes go into one batch, to be transferred."""
@@ -233,6 +238,12 @@ class PlanGraph:
         self._looked_at += [self._looking(segment, on_sample(operation))] if encoded else []
         if self._clocks:
             self._own_clocks += step_clocks(segment, self._counter(group))
+
+    def _gathers(self) -> bool:
+        """Whether batches are taken out of arrays as they are: nothing is done to single samples, or elsewhere."""
+        alone = self._lead or self._echoes or self._has_cache or self.plan.pipeline.batch is None
+        elsewhere = bool(self.segment_groups) and self.segment_groups[0].crosses
+        return not alone and not elsewhere and isinstance(self.plan.pipeline.source, Arrays)
 
     def _counter(self, group: SegmentGroup) -> str:
         """The name under which a group's operation counts, of its own; empty where there are no clocks."""

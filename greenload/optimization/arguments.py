@@ -12,6 +12,7 @@ from greenload.errors import UsageError
 from greenload.machine import processors
 from greenload.optimization.training import OBJECTIVES, RELAXATIONS, Objective, Relaxation, Settings, Training
 from greenload.plans.pipeline import Pipeline
+from greenload.profiling.tfdata.profile import is_dataset
 
 _UNITS = {
     unit: base**power
@@ -71,6 +72,23 @@ def checked_settings(*, seconds: Any = 180.0, records: Any = 512, seed: Any = 0)
     if number is None or number < 0:
         raise UsageError(f"seed must be a whole number from 0, not {seed!r}")
     return Settings(seconds=limit, records=scalars.positive(UsageError, "records", records), seed=number)
+
+
+def checked_dataset(given: Any, beside: Mapping[str, Any]) -> None:
+    """Refuse what is neither a pipeline nor a dataset, and what only a pipeline's search takes.
+
+    Args:
+        given: no pipeline.
+        beside: such arguments by name; None where one wasn't given.
+
+    Raises:
+        UsageError: it isn't a ``tf.data.Dataset``, or one of these was given.
+    """
+    if not is_dataset(given):
+        raise UsageError(f"optimize takes a Pipeline or a tf.data.Dataset, not {type(given).__name__}: give one")
+    for name, value in beside.items():
+        if value is not None:
+            raise UsageError(f"{name} is for a Pipeline, of a tf.data.Dataset elements stay as they are: leave it out")
 
 
 def checked_bytes(name: str, given: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -223,18 +224,23 @@ _SAID = {"antialias": "no antialias", "float16": "float16", "shrunk-cache": ""}
 
 
 def _named(options: Sequence[Option]) -> list[Option]:
-    """The options, each with a name of its own."""
-    seen: set[str] = set()
+    """The options, each with a name of its own: today's plan says so where another has the same."""
+    counts = Counter(_name(option.candidate) for option in options)
+    seen: Counter[str] = Counter()
     named = []
     for option in options:
         candidate = option.candidate
-        said = [_SAID[change] for change in candidate.changes]
-        threads = f"{candidate.threads} thread{'s' if candidate.threads > 1 else ''}"
-        parts = [part for part in (candidate.backends, candidate.kept, *said) if part]
-        name = ", ".join([*parts, threads])
-        if name in seen:
-            parts.append("as given" if candidate.today else f"plan {len(named) + 1}")
-            name = ", ".join([*parts, threads])
-        seen.add(name)
+        name = _name(candidate)
+        if counts[name] > 1 and candidate.today:
+            name = _name(candidate, "as given")
+        else:
+            seen[name] += 1
+            name = _name(candidate, f"plan {seen[name]}") if seen[name] > 1 else name
         named.append(replace(option, candidate=replace(candidate, name=name)))
     return named
+
+
+def _name(candidate: Candidate, which: str = "") -> str:
+    said = [_SAID[change] for change in candidate.changes]
+    threads = f"{candidate.threads} thread{'s' if candidate.threads > 1 else ''}"
+    return ", ".join(part for part in (candidate.backends, candidate.kept, *said, which, threads) if part)

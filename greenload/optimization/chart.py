@@ -36,6 +36,9 @@ class CostChart:
     front: str
     """The Pareto set as an SVG path."""
     has_today: bool
+    has_front: bool
+    chosen: str
+    """What the winner is called."""
 
 
 def cost_chart(found: Outcome) -> CostChart | None:
@@ -67,6 +70,8 @@ def cost_chart(found: Outcome) -> CostChart | None:
         points=points,
         front=joined(places[name] for name in found.pareto if name in places),
         has_today=any(candidate.today for candidate in shown),
+        has_front=any(name in places for name in found.pareto),
+        chosen="nearest to the demand" if found.unmet else "to use",
     )
 
 
@@ -150,7 +155,14 @@ def _chart(
         bar(label, parts, axis, quantity.unit.name, "sum", where=role)
         for (label, role), parts in zip(labels, stacks, strict=True)
     )
-    legend = dict.fromkeys((part.classes, part.name) for parts in stacks for part in parts if part.figure.value)
+    legend = {(part.classes, part.name) for parts in stacks for part in parts if part.figure.value}
     bands = sorted({band([part.figure]) for parts in stacks for part in parts if part.figure.systematic})
     unit = f"{quantity.unit.name} in {views.epochs_text(found)}"
-    return BarChart(name, noun[0].upper() + noun[1:], unit, axis, bars, tuple(legend), "; ".join(bands))
+    return BarChart(
+        name, noun[0].upper() + noun[1:], unit, axis, bars, tuple(sorted(legend, key=_place)), "; ".join(bands)
+    )
+
+
+def _place(entry: tuple[str, str]) -> tuple[int, str]:
+    """The order of a legend: as `PARTS` are; what is measured before what is modelled."""
+    return PARTS.index(entry[1]), entry[0]

@@ -4,57 +4,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
-import greenload
-from greenload.energy.figures import Figure, scale
-from greenload.energy.meters.base import MeterStatus
 from greenload.energy.meters.discover import discover
-from greenload.energy.meters.storage import data_location
 from greenload.energy.sampler import Sampler
-from greenload.errors import PipelineError, UsageError
-from greenload.machine import Machine, available_memory, machine, usable_cpus
-from greenload.optimization.arguments import checked_settings, checked_training
-from greenload.optimization.builds import Build, Drawn
+from greenload.errors import UsageError
+from greenload.optimization.arguments import (
+    checked_bytes,
+    checked_dataset,
+    checked_demand,
+    checked_settings,
+    checked_threads,
+    checked_training,
+)
 from greenload.optimization.candidates import candidates
-from greenload.optimization.coefficients import Coefficients, in_use
 from greenload.optimization.data import Optimization
-from greenload.optimization.flips import flips
-from greenload.optimization.held_out import inside, other_samples, run_held_out
-from greenload.optimization.pace import better, paced, samples_of
-from greenload.optimization.race import Differences
-from greenload.optimization.records import Candidate, HeldOut, Moved, Pace
-from greenload.optimization.relaxations import moved
-from greenload.optimization.search import Judged, Option, Search, on_threads
-from greenload.optimization.search_file import Kept, identity, keep, key_of, resume
-from greenload.optimization.training import Objective, Settings, Training
-from greenload.optimization.trials import Trials
-from greenload.optimization.verdict import Verdict
+from greenload.optimization.dataset_improvement import Improvement
+from greenload.optimization.datasets import improve
+from greenload.optimization.search_file import Kept, identity, keep, resume
+from greenload.optimization.session import Progress, Session, Teller, drawn_indices, silent
 from greenload.plans.pipeline import Pipeline
-from greenload.plans.plan import Plan
-from greenload.profiling.chosen_samples import choose_samples
-from greenload.profiling.options import Options
 from greenload.profiling.page_cache import first_files
 from greenload.public import public
-from greenload.sources import Arrays, RecordSource
-from greenload.text import bytes_text
-
-Progress = Callable[[float, str], None]
-"""Called with the share of the time that has passed, and what runs now, with the time that is left."""
-EPOCH_SHARE = 1 / 120
-"""Of the time, that an epoch of the drawn samples takes at most: fewer samples are drawn where they are slow."""
-_SIZES = 128
-"""Records whose sizes tell how much records differ."""
+from greenload.scalars import positive
+from greenload.system.frameworks import tf
 
 
-@public
+@overload
 def optimize(
     pipeline: Pipeline,
     *,
@@ -71,7 +47,41 @@ def optimize(
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-) -> Optimization:
+) -> Optimization: ...
+
+
+@overload
+def optimize(
+    pipeline: tf.data.Dataset,
+    *,
+    epochs: int,
+    ram: int | str,
+    demand: Any = None,
+    threads: int | None = None,
+    seconds: float = 180.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Improvement: ...
+
+
+@public
+def optimize(
+    pipeline: Pipeline | tf.data.Dataset,
+    *,
+    epochs: int,
+    ram: int | str,
+    disk: int | str | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    demand: Any = None,
+    allow: Any = (),
+    objective: str = "energy",
+    threads: int | None = None,
+    seconds: float = 180.0,
+    records: int = 512,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Optimization | Improvement:
     """Find the plan that spends least on a whole training, by running the plans that promise most.
 
     A plan says which backend does each step, what is kept between epochs, in which form and where, and how many threads
@@ -90,8 +100,13 @@ def optimize(
 
     Pixels never change, unless ``allow`` names how.
 
+    Of a ``tf.data.Dataset`` what can change without changing elements is tried beside it, and comes back as a function
+    of the dataset.
+
     Args:
-        pipeline: what is loaded. Its ``Cache`` stages are today's plan; others are tried with and without.
+        pipeline: what is loaded. Its ``Cache`` stages are today's plan; others are tried with and without. Or a
+            ``tf.data.Dataset``, which ``disk``, ``folder``, ``allow``, ``objective``, ``records`` and ``out`` aren't
+            for.
         epochs: of the training.
         ram: bytes that may be held in memory between epochs, ``"8GiB"``; 0 for nothing.
         disk: bytes that may be kept in ``folder``; None for nothing.
@@ -110,7 +125,8 @@ def optimize(
         progress: called with the share of the time that has passed, and what runs now.
 
     Returns:
-        The plan, every plan that was considered with what it would spend and why it wasn't chosen, and notes.
+        The plan, every plan that was considered with what it would spend and why it wasn't chosen, and notes. Of a
+        dataset what makes it cheaper, callable on the dataset, with the text of the function.
 
     Raises:
         UsageError: an argument is out of range.
@@ -126,7 +142,22 @@ def optimize(
     """
     began_s = time.monotonic()
     if not isinstance(pipeline, Pipeline):
-        raise UsageError(f"optimize takes a Pipeline, not {type(pipeline).__name__}: give one")
+        beside = {
+            "disk": disk, "folder": folder, "allow": allow or None, "out": out,
+            "objective": None if objective == "energy" else objective, "records": None if records == 512 else records,
+        }  # fmt: skip
+        checked_dataset(pipeline, beside)
+        asked = checked_settings(seconds=seconds, seed=seed)
+        return improve(
+            pipeline,
+            epochs=positive(UsageError, "epochs", epochs),
+            ram=checked_bytes("ram", ram),
+            demand=checked_demand(demand),
+            threads=checked_threads(threads),
+            seconds=asked.seconds,
+            seed=asked.seed,
+            progress=progress,
+        )
     settings = checked_settings(seconds=seconds, records=records, seed=seed)
     training = checked_training(
         pipeline, epochs=epochs, ram=ram, disk=disk, folder=folder, demand=demand, allow=allow, objective=objective,
@@ -135,302 +166,12 @@ def optimize(
     same = identity(pipeline, training, settings)
     before = resume(out, same)
     keep(out, before or Kept(same=same, samples=0))  # says now, not after minutes, if the file can't be written
-    tell = _Teller(progress or _silent, settings.seconds, began_s)
+    tell = Teller(progress or silent, settings.seconds, began_s)
     tell("pricing plans")
     options = candidates(pipeline, training)
     meters, statuses = discover(data=first_files(pipeline.source))
     with Sampler(meters) as sampler:
-        indices, first_s = _drawn_indices(options, settings, before, sampler, tell)
-        run = _Run(pipeline, training, settings, options, indices, sampler, tell, began_s)
+        indices, first_s = drawn_indices(options, settings, before, sampler, tell)
+        run = Session(pipeline, training, settings, options, indices, sampler, tell, began_s)
         run.first_batch_cpu_s = first_s
         return run.carried_out(statuses, same, before, out)
-
-
-def _silent(share: float, text: str) -> None:
-    """Progress that nobody follows."""
-
-
-class _Teller:
-    """Tells how far a search is.
-
-    Args:
-        progress: told.
-        seconds: that it takes.
-        began_s: when it began, on the monotonic clock.
-    """
-
-    def __init__(self, progress: Progress, seconds: float, began_s: float) -> None:
-        self._progress, self._seconds, self._began_s = progress, seconds, began_s
-
-    def __call__(self, text: str) -> None:
-        """Tell what runs now."""
-        used_s = time.monotonic() - self._began_s
-        left_s = max(0.0, self._seconds - used_s)
-        self._progress(min(0.99, used_s / self._seconds), f"{text}; {left_s:.0f} s left at most")
-
-    def of_windows(self, share: float, text: str) -> None:
-        """Tell what windows run now; the share is the time's."""
-        self(text)
-
-    def done(self) -> None:
-        """Tell that it has ended."""
-        self._progress(1.0, "done")
-
-
-def _today(options: Sequence[Option]) -> Option:
-    """The plan of the pipeline as it was given; the first where that isn't among the candidates."""
-    return next((option for option in options if option.candidate.today), options[0])
-
-
-def _drawn_indices(
-    options: Sequence[Option], settings: Settings, before: Kept | None, sampler: Sampler, tell: _Teller
-) -> tuple[NDArray[np.int64], float]:
-    """The samples to work on: as many as asked for, fewer where an epoch of them takes too long; and the CPU seconds
-    until the first batch of this process."""
-    if not options:
-        raise PipelineError("no plan of this pipeline can run here: greenload doctor says which backends can")
-    plan = _today(options).plan
-
-    def drawn(count: int) -> NDArray[np.int64]:
-        return choose_samples(plan, Options(samples=count, seed=settings.seed))[0]
-
-    indices = drawn(before.samples if before and before.samples else settings.records)
-    trials = Trials(indices, len(plan.pipeline.source), sampler, settings.seed, tell.of_windows)
-    limit_s = EPOCH_SHARE * settings.seconds
-    took_s, first_s = trials.first_build(plan, 2 * limit_s)
-    if (before and before.samples) or took_s <= limit_s:
-        return indices, first_s
-    batch = plan.pipeline.batch.size if plan.pipeline.batch else 1
-    fewer = max(batch, int(len(indices) * limit_s / took_s) // batch * batch)
-    return (indices if fewer >= len(indices) else drawn(fewer)), first_s
-
-
-class _Run:
-    """A search of checked arguments, from the first build to what users get."""
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        training: Training,
-        settings: Settings,
-        options: Sequence[Option],
-        indices: NDArray[np.int64],
-        sampler: Sampler,
-        tell: _Teller,
-        began_s: float,
-    ) -> None:
-        self.pipeline, self.training, self.settings = pipeline, training, settings
-        self.options, self.indices, self.sampler, self.tell = options, indices, sampler, tell
-        self.drawn = _drawn(pipeline, indices, training)
-        self.trials = self._trials(indices)
-        self.began_s = began_s
-        self.first_batch_cpu_s = 0.0
-        """CPU seconds until the first batch of the process's first pipeline."""
-        self._facts = machine()
-
-    def _trials(self, indices: NDArray[np.int64]) -> Trials:
-        of = len(self.pipeline.source)
-        return Trials(indices, of, self.sampler, self.settings.seed, self.tell.of_windows)
-
-    def carried_out(
-        self,
-        statuses: Sequence[MeterStatus],
-        same: Mapping[str, Any],
-        before: Kept | None,
-        out: str | os.PathLike[str] | None,
-    ) -> Optimization:
-        """Race, judge, run held out, and put it together.
-
-        Args:
-            statuses: of the meters.
-            same: the search's identity.
-            before: what an earlier one measured.
-            out: the file that keeps it.
-        """
-        earlier = before.builds if before else ()
-        self.trials.resume(before.idle if before else ())
-
-        def kept(builds: Sequence[Build]) -> None:
-            idle = tuple(self.trials.idle_windows)
-            keep(out, Kept(same=same, samples=len(self.indices), builds=tuple(builds), idle=idle))
-
-        search = Search(
-            self.options, self.training, self.settings, self.trials, self.drawn, self._coefficients,
-            available_bytes=available_memory(), builds=earlier, keep=kept, began_s=self.began_s,
-        )  # fmt: skip
-        verdict = search.run(self.first_batch_cpu_s)
-        paces = self._paces(search, verdict)
-        if (chosen := better(paces)) and verdict.winner:
-            self._exclude(search, verdict, chosen)
-            verdict = search.verdict()
-        name = verdict.winner or verdict.nearest
-        if not name:
-            why = next((build.failed for build in search.builds if build.failed), "none could be run in the time")
-            raise PipelineError(f"no plan of this pipeline could be run: {why}")
-        judged = search.judged()
-        held_out = self._held_out(search, judged, verdict, name)
-        changes = self._moved(search, verdict)
-        self.tell.done()
-        return _put_together(
-            search, verdict, judged, name,
-            statuses=statuses, facts=self._facts, held_out=held_out, moved=changes, paces=paces, key=key_of(same),
-            notes=self._notes(search, verdict, held_out),
-        )  # fmt: skip
-
-    def _coefficients(self, idle_power_w: Mapping[str, Figure]) -> Coefficients:
-        files = [*first_files(self.pipeline.source), *([self.training.folder] if self.training.folder else [])]
-        return in_use(
-            self.trials.channels.values(),
-            cpus=usable_cpus(),
-            location=data_location(files),
-            idle_power_w=idle_power_w,
-            memory_bytes=self._facts.memory_bytes,
-        )
-
-    def _held_out(self, search: Search, judged: Judged, verdict: Verdict, name: str) -> tuple[HeldOut, ...]:
-        others = other_samples(self.indices, len(self.pipeline.source), self.settings.seed)
-        trials = self._trials(others)
-        by_name = {candidate.name: candidate for candidate in judged.candidates}
-        runs = []
-        for one in dict.fromkeys(filter(None, (name, verdict.runner_up))):
-            runs.append(run_held_out(search, judged, trials, search.plan(one), by_name[one]))
-        return tuple(runs)
-
-    def _paces(self, search: Search, verdict: Verdict) -> tuple[Pace, ...]:
-        """The winner on as few threads as it has, and on as many as it may, where a counter and a demand are."""
-        demand = self.training.demand
-        if demand is None or not verdict.winner or not search.counted:
-            return ()
-        option = next(option for option in search.options if option.candidate.name == verdict.winner)
-        if option.candidate.threads >= self.training.threads:
-            return ()
-        self.tell("racing to idle, and keeping pace")
-        most = on_threads(option, self.training.threads)
-        plans = {option.candidate.threads: option.plan, self.training.threads: most.plan}
-
-        def made(plan: Plan) -> Callable[[ExitStack], Iterator[int]]:
-            return lambda stack: samples_of(self.trials.dataset(plan, stack), plan.pipeline.batch is not None)
-
-        runs = {threads: made(plan) for threads, plan in plans.items()}
-        return paced(runs, self.sampler, demand, self.settings.seed)
-
-    def _exclude(self, search: Search, verdict: Verdict, chosen: Pace) -> None:
-        """Leave out the plan on the other number of threads, where a counter says that it draws more."""
-        option = next(option for option in search.options if option.candidate.name == verdict.winner)
-        if chosen.threads == option.candidate.threads:
-            return
-        why = f"on {chosen.threads} threads, racing to idle, the machine draws less at the demanded rate"
-        for one in search.options:
-            same_plan = replace(one.plan, threads=option.plan.threads) == option.plan
-            if same_plan and one.candidate.threads < chosen.threads:
-                search.excluded[one.candidate.name] = why
-
-    def _moved(self, search: Search, verdict: Verdict) -> tuple[Moved, ...]:
-        """How far pixels move by each allowed change that the best plan with it makes."""
-        before = _today(search.options).plan
-        found = []
-        for change in self.training.allow:
-            having = [one.name for one in verdict.candidates if change in one.changes and one.outlay is not None]
-            alone = [name for name in having if _named(verdict, name).changes == (change,)]
-            for name in (alone or having)[:1]:
-                found.append(moved(before, search.plan(name), change))
-        return tuple(found)
-
-    def _notes(self, search: Search, verdict: Verdict, held_out: Sequence[HeldOut]) -> tuple[str, ...]:
-        notes = list(search.notes)
-        if self.drawn.share < 1:
-            notes.append(
-                f"Measured on {len(self.indices):,} of {len(self.pipeline.source):,} samples; what is kept is as large "
-                "a part of them as fits of the set."
-            )
-        if not search.counted:
-            notes.append(
-                "No counter reads joules here, so they are modelled from CPU seconds, bytes and time; whether racing "
-                "to idle or keeping pace draws less can't be told. greenload doctor says what helps."
-            )
-        keeping = [one for one in verdict.candidates if one.kept and not one.today]
-        if (self.training.ram or self.training.disk) and not keeping:
-            given = f"{bytes_text(self.training.ram)} of memory and {bytes_text(self.training.disk)} of disk"
-            notes.append(f"Nothing that could be kept fits in {given}: plans stream.")
-        elif not self.training.ram and not self.training.disk:
-            notes.append("Nothing may be kept between epochs: plans stream. ram= lets them keep images.")
-        notes += filter(None, [inside(held_out)])
-        return tuple(notes)
-
-
-def _named(verdict: Verdict, name: str) -> Candidate:
-    return next(candidate for candidate in verdict.candidates if candidate.name == name)
-
-
-def _drawn(pipeline: Pipeline, indices: NDArray[np.int64], training: Training) -> Drawn:
-    """What was drawn, and how records differ in size."""
-    source = pipeline.source
-    samples, of = len(indices) * pipeline.times, training.samples
-    if isinstance(source, Arrays):
-        return Drawn(samples=samples, of=of)
-    some = indices[:_SIZES]
-    if not (isinstance(source, RecordSource) and source.sequential) and len(indices) > _SIZES:
-        some = indices[np.linspace(0, len(indices) - 1, _SIZES).astype(np.int64)]
-    sizes = np.array([len(source.read(int(index))) for index in some], dtype=np.float64)
-    mean = float(sizes.mean())
-    return Drawn(
-        samples=samples,
-        of=of,
-        variation=float(sizes.std()) / mean if mean else 0.0,
-        file_bytes=mean / pipeline.times,
-        in_page_cache=mean * len(source) <= available_memory() - training.ram,
-    )
-
-
-def _put_together(search: Search, verdict: Verdict, judged: Judged, name: str, **parts: Any) -> Optimization:
-    """What users get.
-
-    Args:
-        search: that has ended.
-        verdict: its end.
-        judged: all its builds.
-        name: of the chosen plan, or of the nearest.
-        parts: statuses, facts, held_out, moved, paces, key, notes.
-    """
-    facts: Machine = parts["facts"]
-    candidates = sorted(verdict.candidates, key=lambda candidate: candidate.name != name)
-    winner, training = candidates[0], search.training
-    today = next((candidate for candidate in candidates if candidate.today), None)
-    return Optimization(
-        created=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
-        greenload=greenload.__version__,
-        machine=facts,
-        meters=tuple(parts["statuses"]),
-        training=training,
-        settings=search.settings,
-        planned=search.plan(name),
-        candidates=tuple(candidates),
-        winner=name,
-        runner_up=verdict.runner_up or None,
-        ties=verdict.ties,
-        pareto=verdict.pareto,
-        unmet="" if verdict.winner else verdict.limit,
-        saves_j=_saved(judged, "energy", today, winner),
-        saves_cpu_s=_saved(judged, "cpu", today, winner),
-        coefficients=judged.coefficients,
-        flips=flips([one for one in candidates if one.outlay], name, training, judged.coefficients, verdict.ties),
-        held_out=parts["held_out"],
-        moved=parts["moved"],
-        pace=parts["paces"],
-        notes=parts["notes"],
-        key=parts["key"],
-    )
-
-
-def _saved(judged: Judged, objective: Objective, today: Candidate | None, winner: Candidate) -> Figure:
-    """What the winner spends less than today's plan on the whole training, by the rounds that both were built in."""
-    if today is None or winner.outlay is None:
-        return Figure.missing()
-    spent = winner.outlay.energy_j if objective == "energy" else winner.outlay.cpu_s
-    if today.name == winner.name:
-        return Figure(0.0, 0.0, 0.0, spent.provenance, spent.systematic)
-    more = Differences(judged.by_objective[objective]).figure(today.name, winner.name)
-    if more.value is None or spent.value is None:
-        return Figure.missing(spent.provenance, spent.systematic)
-    saved = scale(more, spent.value)
-    return replace(saved, provenance=spent.provenance, systematic=spent.systematic)

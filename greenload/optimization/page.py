@@ -40,7 +40,11 @@ def page_values(found: Outcome) -> dict[str, Any]:
         "sentences": [f"{text[0].upper()}{text[1:]}" for text in _sentences(found)],
         "chart": cost_chart(found),
         "part_charts": part_charts(found),
-        "lost": [{"name": one.name, "text": views.lost_text(found, one)} for one in views.measured(found) if one.lost],
+        "lost": [
+            {"name": one.name, "text": views.lost_text(found, one)}
+            for one in views.measured(found)
+            if one.lost and one.name != found.winner
+        ],
         "heads": heads(found),
         "body": [{"name": one.name, "cells": list(_cells(found, one))} for one in views.measured(found)],
         "priced": [_priced(candidate) for candidate in views.priced(found)],

@@ -3,7 +3,8 @@
 Two builds of one plan don't cost the same: they have been seen 5 to 13 % apart, far more than windows of one build. So
 the unit of a race is a build: its cost is that of the whole training, as if all of it went like this build's start,
 first epoch and windows of later ones. All plans still in the race are built in each round, with their windows shuffled,
-so that what a round does to all cancels in differences: a round is a block.
+so that what a round does to all cancels in differences: a round is a block. (Of a round that is run in several lots,
+what happens between lots isn't taken out.)
 
 *Differences* are those of the costs' logarithms, so that plans that cost unlike amounts scatter alike. A pair's
 variance is its own one, drawn towards what all plans together show,
@@ -68,7 +69,7 @@ class BuildCost(Record):
     round: int
     """Of the race, from 0; each plan is built once in a round."""
     cost: float | None
-    """Joules or CPU seconds of the whole training; None where the run failed."""
+    """Joules or CPU seconds of the whole training; None where the run failed. Only what is above 0 can be compared."""
     seconds: float = 0.0
     """Wall seconds that building it and its windows took."""
     failed: str = ""
@@ -187,7 +188,7 @@ def _residual_square(rows: Sequence[Mapping[int, float]]) -> tuple[float, int]:
     counts = weights.sum(axis=1, keepdims=True)
 
     def less_row_means(table: NDArray[np.float64]) -> NDArray[np.float64]:
-        return (table - (table * weights).sum(axis=1, keepdims=True) / counts) * weights
+        return np.asarray((table - (table * weights).sum(axis=1, keepdims=True) / counts) * weights)
 
     rest = less_row_means(np.nan_to_num(values))
     normal = np.diag(weights.sum(axis=0)) - weights.T @ (weights / counts)
@@ -262,7 +263,7 @@ class _Race:
         """Who leaves after a round; why the race ends, empty where it goes on."""
         ran = [self._builds[name][number] for name in self._builds if number in self._builds[name]]
         self._spent_s += math.fsum(build.seconds for build in ran)
-        self._leave({build.name: f"it failed: {build.failed}" for build in ran if build.cost is None})
+        self._leave({build.name: _failure(build) for build in ran if _failure(build)})
         seen = self._differences(number)
         order = sorted((name for name in self._alive if name not in self._left), key=seen.mean)
         if not order:
@@ -284,7 +285,7 @@ class _Race:
             return PARTED
         if all(1 / (1 + (more.low or 0.0)) - 1 <= self._rules.alike for more in others):
             return ALIKE.format(share=self._rules.alike)
-        return TIME if self._expected_s(self._alive) > self._rules.seconds - self._spent_s else ""
+        return TIME if self._expected_s(self._alive, number) > self._rules.seconds - self._spent_s else ""
 
     def _differences(self, number: int) -> Differences:
         """Of all builds up to a round."""
@@ -299,11 +300,11 @@ class _Race:
         """Those that stay whatever they cost."""
         return {*order[: self._rules.finalists], *(name for name in order if name in self._rules.stays)}
 
-    def _expected_s(self, names: Iterable[str]) -> float:
-        """Seconds that a further build of each takes, as its builds so far did."""
+    def _expected_s(self, names: Iterable[str], number: int) -> float:
+        """Seconds that a further build of each takes, as its builds up to a round did."""
         seconds = 0.0
         for name in names:
-            taken = [build.seconds for build in self._builds[name].values()]
+            taken = [build.seconds for build in self._builds[name].values() if build.round <= number]
             seconds += math.fsum(taken) / len(taken)
         return seconds
 
@@ -317,10 +318,17 @@ class _Race:
         allowed = set(order[: max(most, self._rules.finalists)]) | kept
         barred = [name for name in self._alive if name not in order]
         for name in reversed(order):
-            if self._expected_s([*allowed, *barred]) <= left_s:
+            if self._expected_s([*allowed, *barred], number) <= left_s:
                 break
             allowed -= {name} - kept
         return allowed
+
+
+def _failure(build: BuildCost) -> str:
+    """Why a build tells no cost; empty where it does."""
+    if build.cost is None:
+        return f"it failed: {build.failed}"
+    return "" if build.cost > 0 else "what it costs can't be told from nothing"
 
 
 def _behind(more: Figure, leader: str, number: int) -> str:

@@ -81,7 +81,7 @@ def keeping(variant: Variant, *, ram: int, disk: int, folder: str | None) -> Ite
     """
     places = [(False, Cache(ram=ram), IN_MEMORY)] if ram else []
     places += [(True, Cache(folder, disk=disk), ON_DISK)] if disk and folder else []
-    before, behind = _before_decoding(variant.pipeline.stages), _behind_fixed(variant.pipeline)
+    before, behind = _index(variant.pipeline.stages, Decode), _behind_fixed(variant.pipeline)
     for on_disk, cache, forms in places:
         for form in (*forms, RESIZED):
             index = behind if form == RESIZED else before
@@ -99,8 +99,8 @@ def keeping_in_tf_data(variant: Variant) -> Iterator[Variant]:
     decode = _index(pipeline.stages, Decode)
     if decode is None:
         return
-    places = {
-        _before_decoding(pipeline.stages): "files",
+    places: dict[int | None, str] = {
+        decode: "files",
         decode + 1: "pixels",
         _behind_fixed(pipeline): "resized images",
         max(_fixed(pipeline), default=decode) + 1: "finished images",
@@ -150,13 +150,6 @@ def _with(pipeline: Pipeline, index: int | None, cache: Cache) -> Pipeline | Non
 
 def _index(stages: Sequence[Stage], kind: type[Stage]) -> int | None:
     return next((index for index, stage in enumerate(stages) if isinstance(stage, kind)), None)
-
-
-def _before_decoding(stages: Sequence[Stage]) -> int | None:
-    """Where a cache keeps files: before ``Decode``, and before ``Echo``, behind which a sample is there several times.
-    None where nothing is decoded."""
-    decode, echo = _index(stages, Decode), _index(stages, Echo)
-    return decode if decode is None or echo is None else min(decode, echo)
 
 
 def _fixed(pipeline: Pipeline) -> list[int]:

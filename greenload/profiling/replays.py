@@ -118,6 +118,8 @@ class PipelineReplays:
     def _transferred(self, batches: tf.data.Dataset, size: int) -> DatasetRun:
         """Batches of a size through all groups, without their work on pixels."""
         idle = []
+        if not self.stream.segment_groups:
+            batches = batches.map(unchanged)  # as what it is held against
         for group in self.stream.segment_groups:
             if group.crosses and group in self.stream.back:
                 batches = batches.map(unchanged)  # an operation of the graph takes a batch as it is

@@ -144,15 +144,16 @@ class Findings:
         return bool(self.scores.above[a, b] or self.scores.above[b, a])
 
     def needed(self, a: int, b: int) -> int | None:
-        """How many more seeds would part two strategies' scores; None for more than can be said."""
+        """How many more seeds would part two strategies that are tied, at least one; None for more than can be said."""
         found = self.scores
-        return more_seeds(
+        needed = more_seeds(
             float(found.value[a, b]),
             float(found.variance[a, b]),
             int(found.seeds[a, b]),
             len(self.rules.names),
             self.rules.looks,
         )
+        return None if needed is None else max(1, needed)
 
     @cached_property
     def ties(self) -> tuple[Tie, ...]:

@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+import greenload as gl
 from greenload import cli
 from greenload.cli.resolve import find_pipeline
 from greenload.errors import UsageError
@@ -224,3 +225,41 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert "usage: greenload" in done.stdout and done.stderr.strip() == "[]"
+
+
+def saved_plan(folder: Path, images: Path) -> str:
+    pipeline = gl.Pipeline(gl.ImageFolder(images), gl.Decode(), gl.CenterCrop(16), gl.Batch(4))
+    gl.make_plan(pipeline, "native", threads=1).save(folder / "plan.json")
+    return str(folder / "plan.json")
+
+
+def test_a_plans_file_stands_for_its_plan(
+    sample_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = saved_plan(tmp_path, sample_folder)
+    plan = find_pipeline(file, plans=True)
+    assert isinstance(plan, gl.Plan) and plan.threads == 1
+    for refused, message in (
+        ({}, "is a plan's file, which greenload profile takes"),
+        ({"plans": True, "data": "photos"}, "is a plan, which names its data: leave --data out"),
+        ({"plans": True, "arguments": ["--fast"]}, "is a plan and takes no arguments"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            find_pipeline(file, **refused)  # type: ignore[arg-type]
+    for option, value in (("--threads", "2"), ("--backend", "tf")):
+        assert cli.main(["profile", file, option, value]) == 2
+        assert f"is a plan, which says backends and threads: leave {option} out" in error_line(capsys)
+    assert cli.main(["profile", str(tmp_path / "gone.json")]) == 2
+    assert "gone.json: there is no such file to take a plan from" in error_line(capsys)
+    (tmp_path / "plan.json").write_text("{}")
+    assert cli.main(["profile", file]) == 1
+    assert "plan.json: a plan's file can't be used: it lacks 'format'" in error_line(capsys)
+
+
+@pytest.mark.slow
+def test_a_plans_file_is_profiled(sample_folder: Path, tmp_path: Path) -> None:
+    file, result = saved_plan(tmp_path, sample_folder), tmp_path / "r.json"
+    done = run("profile", file, "--samples", "16", "--rounds", "2", "--json", str(result), brief=BRIEF)
+    assert (done.returncode, done.stderr) == (0, "")
+    report = Report.load(result)
+    assert report.plan["threads"] == 1 and report.pipeline["name"] == file

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import mutations
+import numpy as np
 import pytest
 from known_optimizations import PLANES, STREAMING, TODAY, optimization
 from mutations import faults
 
+import greenload as gl
 from greenload.energy.figures import Figure
-from greenload.errors import ReportError, UsageError
+from greenload.errors import ReportError, SourceError, UsageError
 from greenload.optimization.data import Optimization
 from greenload.optimization.records import Candidate, Flip, HeldOut, Moved, Outlay, Pace, Rates
 from greenload.optimization.training import Settings, Training
@@ -94,6 +96,30 @@ def test_what_is_wrong_is_one_line_that_names_it(change: dict[str, Any], says: s
     assert (
         said.startswith(f"{file}: ") and says in said.replace(": search again", "; search again") and "\n" not in said
     )
+
+
+def test_its_plan_is_made_when_it_is_asked_for_and_stands_for_it(sample_folder: Path, tmp_path: Path) -> None:
+    stages = [gl.Shuffle(), gl.Decode(), gl.RandomResizedCrop(32), gl.Batch(8)]
+    plan = gl.make_plan(gl.Pipeline(gl.ImageFolder(sample_folder), *stages, seed=3), "native", threads=1)
+    found = optimization(planned=plan)
+    assert found.plan is plan
+    found.save(tmp_path / "found.json")
+    again = Optimization.load(tmp_path / "found.json")
+    assert again.plan == plan and again.plan is again.plan and again.to_dict() == found.to_dict()
+    for given in (again, gl.load_plan(tmp_path / "found.json")):
+        images = [batch[0] for batch in gl.iterate(given, epochs=1)]
+        expected = [batch[0] for batch in gl.iterate(plan, epochs=1)]
+        assert len(images) == 6 and all(np.array_equal(a, b) for a, b in zip(images, expected, strict=True))
+
+
+def test_without_what_it_reads_it_is_shown_all_the_same(tmp_path: Path) -> None:
+    arrays = gl.Arrays(np.zeros((8, 8, 8, 3), np.uint8), np.arange(8))
+    found = optimization(planned=gl.make_plan(gl.Pipeline(arrays, gl.Batch(4)), "native"))
+    found.save(tmp_path / "found.json")
+    again = Optimization.load(tmp_path / "found.json")
+    assert str(again) == str(found) and again.html() == found.html()
+    with pytest.raises(SourceError, match="Arrays"):
+        _ = again.plan
 
 
 def test_only_its_own_plans_are_named() -> None:

@@ -170,7 +170,7 @@ def test_what_is_wrong_is_said_at_once(train: gl.Pipeline, tmp_path: Path) -> No
     ):
         with pytest.raises(UsageError, match=rule):
             optimize(train, **{"epochs": 3, "ram": 0} | wrong)
-    with pytest.raises(UsageError, match="optimize takes a Pipeline, not int"):
+    with pytest.raises(UsageError, match=r"optimize takes a Pipeline or a tf\.data\.Dataset, not int"):
         optimize(7, epochs=3, ram=0)  # type: ignore[arg-type]
     with pytest.raises(gl.ReportError, match="can't be written"):
         optimize(train, epochs=3, ram=0, out=tmp_path / "none" / "out.json")

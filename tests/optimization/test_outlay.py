@@ -199,7 +199,7 @@ def test_one_epoch_more_costs_what_an_epoch_costs(drawn: Rates, training: Traini
 def test_a_slower_or_dearer_plan_never_spends_less(drawn: Rates, training: Training, epoch: str, factor: float) -> None:
     def changed(name: str, change: Callable[[float], float]) -> Rates:
         value = getattr(drawn, f"{epoch}_{name}").value
-        return replace(drawn, **{f"{epoch}_{name}": figure(change(value))})
+        return replace(drawn, **{f"{epoch}_{name}": figure(change(value))})  # type: ignore[arg-type]
 
     base = outlay(drawn, made(drawn, 1e9), training, COEFFICIENTS).energy_j.value
     for worse in (changed("cpu_s", lambda x: x * factor), changed("samples_per_s", lambda x: x / factor)):

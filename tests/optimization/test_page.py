@@ -84,6 +84,8 @@ def test_what_is_not_met_or_not_finished_is_a_warning() -> None:
     page = optimization(demand=20_000.0, finished=False).html()
     assert f'role="alert">No plan meets the demand; nearest is {PLANES}: it gives 12,188 of 20,000' in page
     assert "It was stopped before its end" in page and "Nearest to the demand" in page
+    assert "in the Pareto set" not in page, "nothing can be chosen"
+    assert f"<b>{PLANES}</b>" not in page.partition("Why not the others")[2] and f"<b>{DISK}</b>: it gives" in page
 
 
 def test_points_lie_by_cost_and_memory_and_only_those_that_matter_are_named() -> None:
@@ -129,7 +131,7 @@ def test_parts_sum_to_the_whole() -> None:
             width = sum(span.width for span in bar.spans) / 100 * charts[title].axis.high
             assert width == pytest.approx(whole.value * factor, abs=2e-3 * charts[title].axis.high), bar.label
     named = [name for _, name in charts["Joules"].legend]
-    assert named[:3] == ["starting", "first epoch", "later epochs"] and "memory" in named
+    assert named == ["starting", "first epoch", "later epochs", "storage", "memory", "idle"]
     assert "modelled ±50 %" in charts["Joules"].bands
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import stdtrit
 
@@ -54,7 +54,7 @@ def run(
             return now, costs
         for name in now.runs:
             shared = drift.setdefault(now.round, rng.gauss(0, 0.03))
-            took = (seconds or {}).get(name, 3.0)
+            took = (seconds or {}).get(name, 3.0) * rng.uniform(0.7, 1.3)
             cost = cost_of(rng, true[name], scatter, shared)
             costs.append(BuildCost(name=name, round=now.round, cost=cost, seconds=took))
 
@@ -78,8 +78,8 @@ def share_within(races: int, seed: int, least: float = 0.05, most: float = 0.13)
         scatter = rng.uniform(least, most) / APART
         rules = RaceRules(names=tuple(true), seconds=SECONDS)
         end, costs = run(rules, true, rng, scatter, seconds)
-        longest = max(seconds.values()) * rules.finalists
-        assert math.fsum(build.seconds for build in costs) <= SECONDS + longest, "the time was overrun"
+        late = 0.3 * max(seconds.values()) * len(costs) / (end.round + 1)  # builds take up to 30 % longer than expected
+        assert math.fsum(build.seconds for build in costs) <= SECONDS + late, "the time was overrun"
         good += true[end.order[0]] <= LIKE * min(true.values())
     return good / races
 
@@ -90,7 +90,7 @@ SECONDS = 120.0
 
 @pytest.mark.slow
 def test_the_plan_that_is_left_is_nearly_always_within_five_per_cent() -> None:
-    assert share_within(200, seed=1) >= 0.93
+    assert share_within(100, seed=1) >= 0.92
 
 
 @pytest.mark.long
@@ -101,7 +101,7 @@ def test_in_a_thousand_races_at_least_95_of_100_choices_are_within_five_per_cent
 @pytest.mark.slow
 def test_the_best_plan_is_seldom_called_dearer_for_certain() -> None:
     rng = random.Random(3)
-    races, wrong = 200, 0
+    races, wrong = 100, 0
     for _ in range(races):
         true = drawn(rng)
         end, _ = run(RaceRules(names=tuple(true), seconds=SECONDS), true, rng, rng.uniform(0.05, 0.13) / APART)
@@ -259,6 +259,8 @@ def test_failed_and_barred_plans_leave() -> None:
     now = standing(rules, first)
     assert now.left == {"b": "it failed: disk is full", "c": "it gives 10 samples a second"}
     assert (now.order, now.runs) == (("a",), ("a",))
+    nothing = [BuildCost(name="a", round=0, cost=1.0), BuildCost(name="b", round=0, cost=-0.1)]
+    assert standing(RaceRules(names=("a", "b"), seconds=100), nothing).left["b"].endswith("told from nothing")
     failed = [BuildCost(name=name, round=0, cost=None, failed="no") for name in "ab"]
     assert standing(rules, failed).ended == NONE
     assert standing(RaceRules(names=(), seconds=1), []).ended == NONE
@@ -274,6 +276,7 @@ def test_nobody_is_held_against_a_plan_that_cannot_be_chosen() -> None:
     assert {"today", "best", "near"} == set(race[-2].runs)
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(2, 9))
 def test_the_same_builds_give_the_same_standing_in_any_order(seed: int, plans: int) -> None:
     rng = random.Random(seed)

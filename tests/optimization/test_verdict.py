@@ -80,6 +80,21 @@ def test_a_larger_budget_never_gives_a_costlier_choice(
         assert price(large, training) <= price(small, training)
 
 
+def test_a_plan_that_more_memory_allows_does_not_make_a_dearer_one_the_choice() -> None:
+    def costing(name: str, cpu_s: float, threads: int, ram: float = 0.0) -> Candidate:
+        known = rates(cpu_s, cpu_s, first_rate=900.0, later_rate=900.0)
+        return spent(plan(name, known, threads=threads, ram_bytes=ram), asked)
+
+    def parted(a: str, b: str) -> bool:
+        return {a, b} == {"cheap", "simple"}
+
+    asked = replace(TRAINING, objective="cpu")
+    cheap, simple = costing("cheap", 0.00100, 2), costing("simple", 0.001015, 1)
+    keeps = costing("keeps", 0.000998, 2, ram=1e9)
+    assert choose([cheap, simple], asked, parted) is cheap
+    assert choose([cheap, simple, keeps], asked, parted) is cheap, "the simple one is tied with the new one, but dearer"
+
+
 def tightened(candidate: Candidate, data: st.DataObject) -> Candidate:
     """With rates that nearly agree with others': ties are then frequent."""
     nearly = 1 + data.draw(st.integers(0, 6)) * TIE_MOST / 4

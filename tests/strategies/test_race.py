@@ -179,6 +179,7 @@ def test_the_cheapest_of_those_tied_with_the_best() -> None:
     assert step.cost_per_point.value == pytest.approx(9 / 40, rel=0.1)
     [tie] = found.ties
     assert {tie.a, tie.b} == {"dear", "cheap"} and tie.more_seeds != 0
+    assert found.needed(0, 2) == 1  # as many as they have would part these, but a tie is told to need at least one more
 
 
 def test_who_costs_least_is_said_only_where_the_costs_part_it() -> None:

@@ -6,7 +6,7 @@ import dis
 import functools
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -70,9 +70,14 @@ def calls_python(node: Node) -> bool:
 
 def repeatable(node: Node) -> bool:
     """Whether a node gives the same each time: no random numbers, no state, no Python in its function."""
+    return repeatable_operations(operations(node))
+
+
+def repeatable_operations(definitions: Iterable[Any]) -> bool:
+    """Whether operations, of which these are the definitions, give the same each time."""
     return not any(
         operation.op in _PYTHON or operation.op in _STATE or any(word in operation.op for word in _RANDOM)
-        for operation in operations(node)
+        for operation in definitions
     )
 
 
