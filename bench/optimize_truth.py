@@ -132,7 +132,8 @@ def exhaustively(
     Raises:
         ProcessFailed: a plan failed.
     """
-    order, runs = random.Random(seed), []
+    order = random.Random(seed)
+    runs: list[Run] = []
     alive = list(subjects)
     for number in range(rounds):
         if number == ALL_ROUNDS:

@@ -29,7 +29,9 @@ def main(path: str) -> None:
 
     for _ in tf.data.Dataset.range(2).map(lambda number: number + 1):
         pass
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in task["work"].items()}
+    given: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in task["work"].items()
+    }
     source = pipeline(Workload(**given), task["subject"]).source
     plan = gl.load_plan(task["plan"], source=source)
     settle()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,24 @@ import pytest
 import greenload as gl
 from bench import optimize, optimize_truth
 from bench.by_hand import Workload
+from bench.choice import CIFAR, PHOTOS
 from bench.contest import table
 from bench.optimize import Searched, Truths, fault, inside_row, judged, predictions
-from bench.optimize_subjects import CIFAR, PHOTOS, SUBJECTS, Case, budgets, cases, pipeline, rising
+from bench.optimize_subjects import SUBJECTS, Case, budgets, cases, pipeline, rising
 from bench.optimize_truth import Coefficients, Run, Subject, exhaustively, joules, median_cost
 from greenload.energy.figures import Figure
 from greenload.machine import machine
 from greenload.optimization.records import Candidate, Outlay, Rates
 from greenload.optimization.training import Settings, Training
 
+COUNTED = {"cpu:package-0": 50.0, "dram:package-0": 5.0, "storage:sda": 9.0}
 WORK = Workload(tuple(f"{k}.jpg" for k in range(100)), (0,) * 100)
 
 
-def run(name: str, number: int = 0, cpu_s: float = 1.0, wall_s: float = 1.0, **energy_j: float) -> Run:
-    return Run(PHOTOS, name, number, 500, cpu_s, wall_s, 0.1, (cpu_s,), energy_j, 0.0)
+def run(
+    name: str, number: int = 0, cpu_s: float = 1.0, wall_s: float = 1.0, energy_j: Mapping[str, float] | None = None
+) -> Run:
+    return Run(PHOTOS, name, number, 500, cpu_s, wall_s, 0.1, (cpu_s,), energy_j or {}, 0.0)
 
 
 def plan(threads: int) -> gl.Plan:
@@ -93,7 +98,7 @@ def test_plans_far_from_the_best_run_twice_and_the_others_in_every_round(monkeyp
 def test_joules_are_the_counters_or_the_models_and_memory_held() -> None:
     by = Coefficients(busy_cpu_w=3.0, idle_w=2.0, held_w_per_gb=0.5)
     assert joules(run("a", cpu_s=10.0, wall_s=4.0), 2e9, by) == pytest.approx(3 * 10 + 2 * 4 + 0.5 * 2 * 4)
-    counted = run("a", cpu_s=10.0, wall_s=4.0, **{"cpu:package-0": 50.0, "dram:package-0": 5.0, "storage:sda": 9.0})
+    counted = run("a", cpu_s=10.0, wall_s=4.0, energy_j=COUNTED)
     assert joules(counted, 2e9, Coefficients()) == 55.0
 
 

@@ -43,7 +43,7 @@ def states(model: Any) -> list[Any]:
     import tensorflow as tf
 
     owned = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
-    numpy_state = np.random.get_state()
+    numpy_state: Any = np.random.get_state()
     drawn = [random.getstate(), numpy_state[1].tolist(), numpy_state[2]]
     tf_state = tf.random.get_global_generator().state.numpy().tolist()
     return [[np.array(variable.numpy()) for variable in owned], drawn, tf_state]
