@@ -157,7 +157,8 @@ def judged(searches: Sequence[Searched], truths: Truths, runs: Sequence[Run], me
     """For each budget of a pipeline: the choice against the best, and today's plan against the choice."""
     rows = []
     for number, one in enumerate(searches):
-        plans = truths.of(number)
+        ran = {run.name for run in runs}
+        plans = {name: shared for name, shared in truths.of(number).items() if shared in ran}
 
         def cost(run: Run, one: Searched = one, plans: dict[str, str] = plans) -> float:
             if not measured_j:

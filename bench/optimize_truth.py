@@ -14,7 +14,7 @@ from typing import Any
 
 import greenload as gl
 from bench.by_hand import Workload
-from bench.processes import output_of
+from bench.processes import ProcessFailed, output_of
 
 ALL_ROUNDS = 2
 """Rounds in which every plan runs."""
@@ -127,22 +127,32 @@ def exhaustively(
         meters: whether energy is measured.
         cost: what the best has least of.
         seed: of the order.
-        note: told what runs.
+        note: told what runs, and what fails.
+
+    Returns:
+        The runs; those of a plan that failed aren't among them.
 
     Raises:
-        ProcessFailed: a plan failed.
+        ProcessFailed: a plan failed that runs in all rounds.
     """
     order = random.Random(seed)
     runs: list[Run] = []
     alive = list(subjects)
     for number in range(rounds):
         if number == ALL_ROUNDS:
-            medians = {subject.name: median_cost(runs, subject.name, cost) for subject in subjects}
+            medians = {subject.name: median_cost(runs, subject.name, cost) for subject in alive}
             least = min(medians.values())
             alive = [one for one in alive if medians[one.name] <= NEAR * least or one.name in stays]
         note(f"{subjects[0].of}: round {number + 1} of {rounds}, {len(alive)} plans")
         for subject in order.sample(alive, len(alive)):
-            runs.append(once(work, subject, number, meters))
+            try:
+                runs.append(once(work, subject, number, meters))
+            except ProcessFailed as error:
+                if subject.name in stays:
+                    raise
+                note(f"left out: {subject.name}: {error}")
+                alive.remove(subject)
+                runs = [run for run in runs if run.name != subject.name]
     return runs
 
 

@@ -17,6 +17,7 @@ from bench.contest import table
 from bench.optimize import Searched, Truths, fault, inside_row, judged, predictions
 from bench.optimize_subjects import SUBJECTS, Case, budgets, cases, pipeline, rising
 from bench.optimize_truth import Coefficients, Run, Subject, exhaustively, joules, median_cost
+from bench.processes import ProcessFailed
 from greenload.energy.figures import Figure
 from greenload.machine import machine
 from greenload.optimization.records import Candidate, Outlay, Rates
@@ -93,6 +94,21 @@ def test_plans_far_from_the_best_run_twice_and_the_others_in_every_round(monkeyp
     assert counts == {"best": 5, "near": 5, "far": 2, "chosen": 5}
     assert len({tuple(order) for order in orders.values()}) > 1, "the order is shuffled"
     assert median_cost(runs, "best", lambda one: one.cpu_s) == pytest.approx(1.02)
+
+
+def test_a_plan_that_fails_is_left_out_unless_it_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def once(work: Any, subject: Subject, number: int, meters: bool) -> Run:
+        if subject.name == "bad" and number == 1:
+            raise ProcessFailed("out of memory")
+        return run(subject.name, number)
+
+    monkeypatch.setattr(optimize_truth, "once", once)
+    subjects = [Subject(PHOTOS, 5, name, plan(1)) for name in ("good", "bad")]
+    told: list[str] = []
+    runs = exhaustively(WORK, subjects, rounds=4, note=told.append)
+    assert [one.name for one in runs] == ["good"] * 4 and "left out: bad: out of memory" in told
+    with pytest.raises(ProcessFailed):
+        exhaustively(WORK, subjects, rounds=4, stays=["bad"])
 
 
 def test_joules_are_the_counters_or_the_models_and_memory_held() -> None:
