@@ -55,7 +55,7 @@ def same(one: list[Any], other: list[Any]) -> bool:
     return arrays and one[1:] == other[1:]
 
 
-def test_a_rate_is_that_of_the_same_fit_and_its_interval_holds_it() -> None:
+def test_a_rate_lies_in_its_interval_and_says_what_was_run() -> None:
     model = images_model()
     found = gl.demand(model, 16, seconds=0.5, steps=4 * WINDOWS)
     figure = found.samples_per_s
