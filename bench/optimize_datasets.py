@@ -1,6 +1,6 @@
 """What `greenload.optimize` saves on published examples' input pipelines, elements unchanged.
 
-    python -m bench.optimize_datasets [--json FILE] [--photos FOLDER] [--only NAME,...] [--rounds 5] [--seconds 180]
+    python -m bench.optimize_datasets [--json FILE] [--photos FOLDER] [--only NAME ...] [--rounds 5] [--seconds 180]
         [--epochs 20] [--ram 8e9]
 
 The examples are those of bench.datasets. Each is improved; then the dataset as its code makes it and the improved one
@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", type=Path, help="the JSON file to write")
     parser.add_argument("--photos", help="a folder of class folders with JPEGs; sample photographs if not given")
-    parser.add_argument("--only", help="names, with commas between")
+    parser.add_argument("--only", action="append", help="a name; may be given several times")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--epochs", type=int, default=20)
@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
     results: list[Result] = []
     with photos_at(options.photos) as photos, tempfile.TemporaryDirectory() as folder:
         found = makers(photos, folder)
-        wanted = options.only.split(",") if options.only else list(found)
+        wanted = options.only or list(found)
         print(f"{'example':28} {'search s':>8} {'ms/element':>11} {'improved':>11} {'saves':>6} {'equal':>14}")
         for name in wanted:
             result = measured(name, found[name], options.rounds, options)

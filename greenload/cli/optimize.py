@@ -149,6 +149,7 @@ def _of_pipeline(options: argparse.Namespace) -> dict[str, Any]:
 def _of_dataset(options: argparse.Namespace) -> dict[str, Any]:
     """Nothing more: the elements of a dataset stay as they are, and so does the dataset, which has no plan."""
     given = [name for name in ("disk", "folder", "allow", "html", "plan") if getattr(options, name)]
+    given += ["objective"] if options.objective != "energy" else []
     if given:
         raise UsageError(f"{options.pipeline}: is a tf.data.Dataset, whose steps stay: leave --{given[0]} out")
     return {}

@@ -130,7 +130,8 @@ class PlanGraph:
         """Each group of tf.data's own, or with an operation of its own for TensorFlow, as one function of a batch."""
         self.by_batch: list[Element] = []
         """What whole batches of roots go through before the first group, where nothing is done to single samples: they
-        are read or gathered, and files looked at. Empty where samples are worked on one by one until they are batched."""
+        are read or gathered, and files looked at. Empty where samples are worked on one by one before they are
+        batched."""
         self.batch_reads: dict[Step, Element] = {}
         """The reading of such batches, and their reading by way of a cache, as functions of their own."""
         self._at_once: dict[SegmentGroup, int] = {}  # batches, of what works on images one by one

@@ -197,12 +197,16 @@ def _candidate(plan: Plan, backends: str, kept: str, cpu_s: float | None) -> Can
 
 def _distinct(options: Sequence[Option]) -> list[Option]:
     """Each plan once. Where today's plan is one of the others, that is today's."""
-    seen: dict[object, Option] = {}
+    distinct: list[Option] = []
     for option in options:
-        plan = option.plan
-        key = (plan.pipeline.stages, tuple((step.name, step.backend, step.keeps) for step in plan.steps))
-        seen.setdefault(key, option)
-    return list(seen.values())
+        if not any(_same(option.plan, other.plan) for other in distinct):
+            distinct.append(option)
+    return distinct
+
+
+def _same(plan: Plan, other: Plan) -> bool:
+    """Whether two plans of one source do the same. A user's stages need not be hashable."""
+    return plan.steps == other.steps and plan.pipeline.stages == other.pipeline.stages
 
 
 def _cut(options: Sequence[Option]) -> list[Option]:

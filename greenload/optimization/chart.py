@@ -71,7 +71,7 @@ def cost_chart(found: Outcome) -> CostChart | None:
         front=joined(places[name] for name in found.pareto if name in places),
         has_today=any(candidate.today for candidate in shown),
         has_front=any(name in places for name in found.pareto),
-        chosen="nearest to the demand" if found.unmet else "to use",
+        chosen="nearest to the demand" if found.unmet else "to keep" if found.best.today else "to use",
     )
 
 
@@ -87,7 +87,7 @@ def _point(
     classes = [*(["good"] if in_front else []), *(["chosen"] if candidate.name == found.winner else [])]
     classes += ["today"] if candidate.today else []
     kept = candidate.kept or "nothing kept"
-    named = in_front or role in ("use", "nearest", "today", "runner-up")
+    named = in_front or role not in ("", "tied")
     lines = [candidate.name, f"{described(cost, unit)}", f"{bytes_text(candidate.ram_bytes)} in memory"]
     lines += [f"not chosen: {views.lost_text(found, candidate)}"] if candidate.lost else []
     return figure_point(
@@ -96,7 +96,7 @@ def _point(
         cost,
         axes,
         classes=" ".join(classes),
-        tag=(f"{role}: {kept}" if role and role != "tied" else kept) if named else "",
+        tag=(f"{role}: {kept}" if role not in ("", "tied") else kept) if named else "",
         tip="\n".join(lines),
     )
 

@@ -16,6 +16,7 @@ from greenload.system.frameworks import tf
 from greenload.system.random_states import random_states_kept
 
 EPOCHS = 2
+_PATIENCE = 10  # times the seconds of a comparison, that one without regard to order may take: it needs whole epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class Comparer:
         free_order: whether the dataset promises no order.
         told: called whenever an element came.
         scratch: makes an empty folder for what caches write.
+        most: elements of each iterator, at most: for datasets without an end; None for all.
     """
 
     root: Node
@@ -56,6 +58,7 @@ class Comparer:
     free_order: bool
     told: Callable[[], None]
     scratch: Callable[[], str]
+    most: int | None = None
 
     def compare(self, changed: Node, most: int | None = None) -> Comparison:
         """The elements of a changed tree beside the dataset's own, in two epochs.
@@ -64,12 +67,14 @@ class Comparer:
             changed: the tree.
             most: elements of each epoch, at most; None for all, as far as time allows.
         """
+        if self.most is not None:
+            most = self.most if most is None else min(most, self.most)
         builders = [TreeBuilder(self.scratch(), serial=True, cut=self.cut) for _ in range(2)]
         datasets = [_steady(builder.build(root)) for builder, root in zip(builders, (self.root, changed), strict=True)]
         differs = spec_difference(self.root.element_spec, datasets[1].element_spec)
         if differs:
             return Comparison(elements=0, epochs=0, order="same", differs=differs)
-        return self._by_samples(datasets) if self.free_order else self._in_order(datasets, most)
+        return self._by_samples(datasets, self.most) if self.free_order else self._in_order(datasets, most)
 
     def _passes(self, dataset: Any, most: int | None) -> Iterator[tuple[int, list[Any]]]:
         """Epoch and flat tensors of each element; Python's, NumPy's and the functions' own states are put back."""
@@ -104,12 +109,15 @@ class Comparer:
             return _differing(count, epochs + 1, f"it gives {count} elements, not {len(first)}")
         return Comparison(elements=count, epochs=epochs + 1, order="same")
 
-    def _by_samples(self, datasets: list[Any]) -> Comparison:
+    def _by_samples(self, datasets: list[Any], most: int | None) -> Comparison:
         """Of datasets that promise no order: which samples each epoch has."""
         counts: list[dict[tuple[int, tuple[int, ...]], int]] = [{}, {}]
-        elements = 0
+        elements, until = 0, time.monotonic() + _PATIENCE * self.seconds
         for seen, dataset in zip(counts, datasets, strict=True):
-            for epoch, parts in self._passes(dataset, None):
+            for epoch, parts in self._passes(dataset, most):
+                if time.monotonic() > until:
+                    differs = "two whole epochs take too long to be compared without regard to order"
+                    return Comparison(elements=elements, epochs=0, order="any", differs=differs)
                 elements += seen is counts[0]
                 for row in _rows(parts):
                     seen[epoch, row] = seen.get((epoch, row), 0) + 1

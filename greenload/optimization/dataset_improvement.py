@@ -142,6 +142,7 @@ class Improvement:
     def render(self) -> RenderableType:
         """For a rich console: what it saves, each change, what was compared, what to write."""
         from rich.console import Group
+        from rich.text import Text
 
         from greenload.report.columns import FigureTable, Line, Sentence
 
@@ -165,7 +166,9 @@ class Improvement:
             Sentence(printable(self._compared_text())),
             *(Sentence(printable(f"note: {n}"), "dim") for n in self.notes),
         ]
-        return Group(*lines, *([Sentence("as tf.data code:", "bold"), self.source] if self.source else []))
+        if self.source:
+            lines += [Sentence("as tf.data code:", "bold"), Text("\n".join(map(printable, self.source.splitlines())))]
+        return Group(*lines)
 
     def __str__(self) -> str:
         from greenload.report.columns import plain_text

@@ -131,7 +131,7 @@ def _cache(point: Node, shuffles: Sequence[Node], held: float, facts: Facts) -> 
         order = f", and move {what} behind it: it gives the order that it gives now"
     return Change(
         "cache",
-        f"Cache what {point.row or point.name} gives",
+        f"Cache what {(point.looked or (point,))[-1].row or point.name} gives",
         f"write .cache() behind {call_text(point)}{order}; it holds {bytes_text(held)}, and nothing random is before"
         " it; the first epoch costs what it costs now",
         at(point.name, edit),
@@ -384,7 +384,8 @@ def _for_each(wrapper: Any, dataset: Any) -> Callable[..., Any]:
 
         return tf.vectorized_map(on_row, value, fallback_to_while_loop=False)
 
-    return tf.autograph.experimental.do_not_convert(run)
+    converted: Callable[..., Any] = tf.autograph.experimental.do_not_convert(run)
+    return converted
 
 
 def _dense(*batch: Any) -> Any:

@@ -98,7 +98,9 @@ def made_node(kind: str, name: str, inputs: Sequence[Node], made: Made, like: No
         made: builds it.
         like: the user's node whose place in the program it has.
     """
-    placed = {} if like is None else {"where": like.where, "file": like.file, "branch": like.branch, "row": like.row}
+    placed: dict[str, Any] = (
+        {} if like is None else {"where": like.where, "file": like.file, "branch": like.branch, "row": like.row}
+    )
     return Node(None, kind, tuple(inputs), name, inner=made, **placed)
 
 
@@ -237,3 +239,11 @@ def shuffled(node: Node, dataset: Any, builder: TreeBuilder) -> Any:
         **dataset._flat_structure,
     )
     return tf.data.experimental.from_variant(variant, dataset.element_spec)
+
+
+def promises_no_order(root: Node) -> bool:
+    """Whether a dataset runs in parallel and lets elements overtake each other."""
+    free = root.dataset.options().deterministic is False
+    parallel = [node for node in root.nodes() if "num_parallel_calls" in node.parameters]
+    own = [getattr(node.dataset, "_deterministic", "default") for node in parallel]
+    return any(one == "false" or (free and one == "default") for one in own)

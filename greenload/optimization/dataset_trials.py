@@ -10,6 +10,7 @@ from typing import Any
 from greenload.energy.attribution.attribute import trial_cost
 from greenload.energy.attribution.costs import Cost
 from greenload.energy.attribution.observation import Metering, Observation
+from greenload.energy.figures import Figure
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
 from greenload.profiling.runs import DatasetRun, divisor, group_size
@@ -43,6 +44,16 @@ class Seen:
     def share(self) -> float:
         """The share of the first one's CPU seconds that the second saves."""
         return 1 - self.after_cpu_s / self.before_cpu_s if self.before_cpu_s else 0.0
+
+    @property
+    def figures(self) -> tuple[Figure, Figure]:
+        """CPU seconds a sample of both, with the half-width of their difference."""
+        width = self.saved.cpu_s_per_sample.half_width or 0.0
+        now, later = (
+            Figure(value, max(0.0, value - width), value + width, "measured")
+            for value in (self.before_cpu_s, self.after_cpu_s)
+        )
+        return now, later
 
 
 class DatasetTrials(Windows):

@@ -27,7 +27,7 @@ from greenload.optimization.dataset_changes import (
 from greenload.optimization.dataset_compare import Comparer, Comparison
 from greenload.optimization.dataset_improvement import Improvement, TriedChange, apply_all
 from greenload.optimization.dataset_moves import caches, in_chunks, on_batches, rows_of_arrays
-from greenload.optimization.dataset_nodes import TreeBuilder, shared_nodes
+from greenload.optimization.dataset_nodes import TreeBuilder, promises_no_order, shared_nodes
 from greenload.optimization.dataset_source import source_text
 from greenload.optimization.dataset_trials import DatasetTrials, Seen
 from greenload.profiling.tfdata.counting import Counts, count_elements
@@ -43,6 +43,7 @@ from greenload.profiling.windows import Progress
 from greenload.system.frameworks import tf
 from greenload.system.random_states import random_states_kept
 from greenload.system.scratch import ScratchFolder
+from greenload.text import percent
 
 FINDERS = (
     rows_of_arrays,
@@ -161,14 +162,9 @@ class _Search:
         self.trials = DatasetTrials(
             self.sampler, self.counts, epoch, options, self.seed, self.pulse, lambda share, text: None
         )
-        self.comparer = Comparer(
-            self.root,
-            self.cut,
-            COMPARING_S,
-            self.facts.free_order,
-            self.pulse,
-            partial(tempfile.mkdtemp, dir=self.scratch),
-        )
+        folder = partial(tempfile.mkdtemp, dir=self.scratch)
+        most = 2 * (epoch or COMPARED) if self.counts.endless else None
+        self.comparer = Comparer(self.root, self.cut, COMPARING_S, self.facts.free_order, self.pulse, folder, most)
         tree = self._greedy()
         return self._held_out(tree)
 
@@ -216,7 +212,7 @@ class _Search:
         if size <= 1:
             return {}, None
         share = RUN_SAMPLES / whole
-        self.notes.append(f"an epoch is long: a part of {percent_text(share)} of its samples was run")
+        self.notes.append(f"an epoch is long: a part of {percent(share)} of its samples was run")
         cut = {source.name: max(1, math.ceil(size * share))}
         ends = TreeBuilder(self.scratch, cut=cut).build(self.root)
         count = int(ends.cardinality())
@@ -350,7 +346,7 @@ class _Search:
             compared = replace(self.comparer, seconds=WHOLE_S).compare(tree)
             if not compared.equal:
                 return self._none(seen, first, compared)
-        now, later = cpu_figures(seen)
+        now, later = seen.figures
         rows = sorted(self.rows.items(), key=lambda item: (not item[1].taken, self._position(item[0])))
         self.progress(1.0, "done")
         return Improvement(
@@ -399,27 +395,3 @@ class _Search:
 
 def _both(seen: Seen) -> str:
     return f"{seen.before_cpu_s * 1e3:.4g} CPU ms a sample without it, {seen.after_cpu_s * 1e3:.4g} with it"
-
-
-def promises_no_order(root: Node) -> bool:
-    """Whether a dataset runs in parallel and lets elements overtake each other."""
-    free = root.dataset.options().deterministic is False
-    parallel = [node for node in root.nodes() if "num_parallel_calls" in node.parameters]
-    own = [getattr(node.dataset, "_deterministic", "default") for node in parallel]
-    return any(one == "false" or (free and one == "default") for one in own)
-
-
-def cpu_figures(seen: Seen) -> tuple[Figure, Figure]:
-    """CPU seconds a sample before and after, with the half-width of their difference."""
-    width = seen.saved.cpu_s_per_sample.half_width or 0.0
-    return tuple(  # type: ignore[return-value]
-        Figure(value, max(0.0, value - width), value + width, "measured")
-        for value in (seen.before_cpu_s, seen.after_cpu_s)
-    )
-
-
-def percent_text(share: float) -> str:
-    """A share as text."""
-    from greenload.text import percent
-
-    return percent(share)

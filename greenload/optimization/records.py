@@ -32,10 +32,13 @@ class Outlay(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Rates(Record):
-    """What was measured of a plan: per sample where nothing else is said."""
+    """What was measured of a plan: per sample where nothing else is said. A sample has its part of what beginning an
+    epoch takes, by an iterator of its own, as ``model.fit`` begins each. Intervals are those of one further run of the
+    plan: the scatter between builds is in them, and that between samples where not all were drawn."""
 
     start_cpu_s: Figure = field(default_factory=Figure.missing)
-    """CPU seconds until the first batch, once: importing nothing, building and tracing the pipeline."""
+    """CPU seconds once, beyond what the first epoch takes: building and tracing the pipeline, and what the first one of
+    a process takes more; loading TensorFlow itself isn't counted."""
     first_cpu_s: Figure = field(default_factory=Figure.missing)
     """CPU seconds of a sample in the first epoch: with filling what is kept, where something is."""
     later_cpu_s: Figure = field(default_factory=Figure.missing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 
 import numpy as np
@@ -65,7 +65,7 @@ def moved(before: Plan, after: Plan, change: str, images: int = 64) -> Moved:
     return Moved(change=change, images=seen, mean=mean, most=most, detail=DETAILS.get(change, ""))
 
 
-def _images(plan: Plan, count: int) -> Iterator[NDArray[np.generic]]:
+def _images(plan: Plan, count: int) -> Generator[NDArray[np.generic], None, None]:
     """The first images of a plan's epoch 0, batch by batch. Nothing is left in what the plan keeps."""
     with separate_cache(plan) as apart:
         batch = apart.pipeline.batch

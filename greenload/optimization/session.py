@@ -169,7 +169,8 @@ class Session:
             verdict = search.verdict()
         name = verdict.winner or verdict.nearest
         if not name:
-            why = next((build.failed for build in search.builds if build.failed), "none could be run in the time")
+            failed = (build.failed for build in search.builds if build.failed)
+            why = next(failed, None) or next((one.lost for one in verdict.candidates if one.lost), "there was no time")
             raise PipelineError(f"no plan of this pipeline could be run: {why}")
         judged = search.judged()
         held_out = self._held_out(search, judged, verdict, name)
@@ -313,7 +314,7 @@ def _put_together(search: Search, verdict: Verdict, judged: Judged, name: str, *
         runner_up=verdict.runner_up or None,
         ties=verdict.ties,
         pareto=verdict.pareto,
-        unmet="" if verdict.winner else verdict.limit,
+        unmet="" if verdict.winner else verdict.limit or winner.lost,
         saves_j=_saved(judged, "energy", today, winner),
         saves_cpu_s=_saved(judged, "cpu", today, winner),
         coefficients=judged.coefficients,

@@ -94,9 +94,9 @@ def priced(found: Outcome) -> tuple[Candidate, ...]:
 
 
 def role(found: Outcome, candidate: Candidate) -> str:
-    """``"use"``, ``"today"``, ``"runner-up"`` or ``"tied"``; empty for the others."""
+    """``"use"``, ``"keep"`` (today's is the best), ``"today"``, ``"runner-up"`` or ``"tied"``; else empty."""
     if candidate.name == found.winner:
-        return "nearest" if found.unmet else "use"
+        return "nearest" if found.unmet else "keep" if candidate.today else "use"
     if candidate.today:
         return "today"
     if candidate.name == found.runner_up:
@@ -216,13 +216,20 @@ def flip_text(flip: Flip) -> str:
 def held_out_text(run: HeldOut) -> str:
     """A run held out in words: predicted, seen, and whether that fits."""
     plural = "" if run.epochs == 1 else "s"
-    parts = [f"predicted {amount(run.predicted_cpu_s, resolve=False)} CPU s, seen {number_text(run.seen_cpu_s)}"]
+    seen = _seen(run.seen_cpu_s, run.predicted_cpu_s)
+    parts = [f"predicted {amount(run.predicted_cpu_s, resolve=False)} CPU s, seen {seen}"]
     if run.seen_energy_j is not None and run.predicted_energy_j.value is not None:
         model = f", {band([run.predicted_energy_j])}" if run.predicted_energy_j.provenance == "modelled" else ""
         predicted = amount(run.predicted_energy_j, resolve=False)
-        parts.append(f"predicted {predicted} J{model}, seen {number_text(run.seen_energy_j)}")
+        parts.append(f"predicted {predicted} J{model}, seen {_seen(run.seen_energy_j, run.predicted_energy_j)}")
     fits = "inside the interval" if run.inside else "outside the interval"
     return f"{run.name}, {run.epochs} epoch{plural} of {run.samples:,} other images: {'; '.join(parts)}: {fits}"
+
+
+def _seen(value: float, predicted: Figure) -> str:
+    """What was seen, to the digit to which it was predicted."""
+    half = predicted.half_width or 0.0
+    return amount(Figure(value, value - half, value + half, "measured"), resolve=False).partition(" ±")[0]
 
 
 def moved_text(moved: Moved) -> str:

@@ -195,8 +195,8 @@ def batches(plan: gl.Plan, epochs: int = 2) -> list[tuple[NDArray[Any], NDArray[
 
 
 def check_pixels(options: Sequence[Option], source: Source) -> None:
-    """Every plan, written to JSON and read again, gives the pixels of today's within a level of 255, and the same
-    labels; to the bit those of the plan on the same backends that keeps nothing."""
+    """Every plan, written to JSON and read again, gives the pixels of today's, each within a level of the formula, and
+    the same labels; to the bit those of the plan on the same backends that keeps nothing."""
     expected = batches(today(options).plan)
     exactly: dict[str, list[tuple[NDArray[Any], NDArray[Any]]]] = {}
     for option in sorted(options, key=lambda option: bool(option.candidate.kept)):
@@ -205,8 +205,8 @@ def check_pixels(options: Sequence[Option], source: Source) -> None:
         given = batches(plan)
         for (images, labels), (right, right_labels) in zip(given, expected, strict=True):
             assert (labels == right_labels).all(), name
-            np.testing.assert_allclose(images, right, atol=1.01 * LEVEL, rtol=0, err_msg=name)
-            assert np.abs(images - right).mean() < 0.25 * LEVEL, name
+            np.testing.assert_allclose(images, right, atol=2.01 * LEVEL, rtol=0, err_msg=name)
+            assert np.abs(images - right).mean() < 0.2 * LEVEL, name
         same = exactly.setdefault(option.candidate.backends, given)
         if planned_cache(plan) is not None:
             for (images, _), (right, _) in zip(given, same, strict=True):

@@ -22,9 +22,8 @@ from greenload.optimization.dataset_changes import (
 )
 from greenload.optimization.dataset_compare import Comparer, Comparison
 from greenload.optimization.dataset_moves import caches, in_chunks, on_batches, rows_of_arrays
-from greenload.optimization.dataset_nodes import TreeBuilder, shared_nodes
+from greenload.optimization.dataset_nodes import TreeBuilder, promises_no_order, shared_nodes
 from greenload.optimization.dataset_source import source_text
-from greenload.optimization.datasets import promises_no_order
 from greenload.profiling.tfdata.counting import count_elements
 from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.rebuild import Builder
@@ -271,3 +270,12 @@ def test_a_dataset_that_stands_twice_is_left_alone(scratch: str) -> None:
     facts = facts_of(root, scratch)
     assert not list(rows_of_arrays(root, facts))
     assert functools.reduce(lambda count, _: count + 1, on_batches(root, facts), 0) == 0
+
+
+def test_a_dataset_without_an_end_is_compared_as_far_as_two_epochs(scratch: str) -> None:
+    root = walk(tf.data.Dataset.range(40).shuffle(9, seed=2).map(decoded).repeat().batch(8))
+    changed = only(caches(root, facts_of(root, scratch, epoch_samples=40.0))).apply(root)
+    assert changed is not None and "repeat" in kinds(changed)
+    comparer = Comparer(root, {}, 30.0, False, lambda: None, lambda: tempfile.mkdtemp(dir=scratch), most=10)
+    result = comparer.compare(changed)
+    assert result.equal and result.elements == 20

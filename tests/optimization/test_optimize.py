@@ -87,7 +87,7 @@ def test_every_plan_has_its_place(found: Optimization) -> None:
 def test_the_best_two_ran_held_out(found: Optimization) -> None:
     assert [run.name for run in found.held_out] == [found.winner, found.runner_up]
     for run in found.held_out:
-        assert run.epochs == 3 and run.samples == 48 and run.seen_cpu_s > 0
+        assert run.epochs == 3 and run.samples in (16, 32, 48) and run.seen_cpu_s > 0
         low, high = run.predicted_cpu_s.low, run.predicted_cpu_s.high
         assert low is not None and high is not None and low / 2 <= run.seen_cpu_s <= 2 * high
 
@@ -181,4 +181,4 @@ def test_a_bad_record_is_named(train: gl.Pipeline, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "cut.jpg").write_bytes(Path(train.source.paths[0]).read_bytes()[:1000])
     with pytest.raises((RecordError, PipelineError), match=r"cut\.jpg"):
-        optimize(gl.Pipeline(gl.ImageFolder(tmp_path), *train.stages), epochs=3, ram=0, seconds=8)
+        optimize(gl.Pipeline(gl.ImageFolder(tmp_path, min_classes=1), *train.stages), epochs=3, ram=0, seconds=8)

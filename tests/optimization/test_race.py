@@ -291,6 +291,20 @@ def test_the_same_builds_give_the_same_standing_in_any_order(seed: int, plans: i
     assert (now.round, after.name in now.runs) == (after.round, True), "a stopped race goes on as it would have"
 
 
+def test_a_round_that_took_longer_than_expected_does_not_undo_the_one_before() -> None:
+    seconds = (3.0, 3.0, 7.0)
+    rows = [(1.0, 1.05), (1.1, 1.0), (1.02, 1.05)]
+    costs = [
+        BuildCost(name=name, round=number, cost=cost, seconds=seconds[number])
+        for number, row in enumerate(rows)
+        for name, cost in zip("ab", row, strict=True)
+    ]
+    rules = RaceRules(names=("a", "b"), seconds=20)
+    assert standing(rules, costs[:4]).runs == ("a", "b"), "6 of the 8 seconds that are left"
+    end = standing(rules, costs)
+    assert (end.round, end.ended) == (2, TIME)
+
+
 def test_a_further_build_is_predicted_by_the_builds_scatter() -> None:
     found = further_build([1.0, 1.2, 1.1], 0.1)
     own, prior = 0.02, 4 * (0.1 * 1.1) ** 2

@@ -105,6 +105,7 @@ def test_today_may_be_the_best_or_missing() -> None:
     others = tuple(replace(each, today=False) for each in found.candidates[1:])
     kept = replace(found, candidates=(best, *others))
     assert shown(kept).startswith(f"keep today's plan: {PLANES}\n  it holds ")
+    assert f"{PLANES} (keep, today, Pareto)" in shown(kept)
     gone = replace(found, candidates=(found.best, *others))
     assert gone.today is None and shown(gone).splitlines()[1].startswith("  it holds ")
     tied = replace(found, ties=(STREAMING,), finished=False)

@@ -13,6 +13,7 @@ from importlib import resources
 import pytest
 from hypothesis import Phase, assume, given, settings
 from known_comparisons import comparison
+from known_optimizations import optimization
 from known_spans import fit_report
 from report_strategies import reports
 
@@ -71,14 +72,14 @@ def test_the_page_holds_no_reference_to_anything_outside(measured: Report) -> No
 
 def test_all_pages_have_one_head_and_one_script(measured: Report, modelled: Report) -> None:
     pages = [html(measured), compare_html(measured, modelled), fit_report().html(), comparison().html()]
-    pages.append(changes_html(changes(comparison(), comparison())))
+    pages += [changes_html(changes(comparison(), comparison())), optimization().html()]
     heads = [re.split("<title>.*</title>", page.partition("<body>")[0]) for page in pages]
     scripts = [page.rpartition("<script>")[2] for page in pages]
     assert all(head == heads[0] for head in heads) and len(heads[0]) == 2
     assert all(script == scripts[0] for script in scripts)
     sources = {one.name: one.read_text() for one in resources.files("greenload.report").iterdir() if one.is_file()}
     drawn = [name for name, source in sources.items() if name.endswith(".html") and "block content" in source]
-    shown = {"page.html", "compare.html", "fit.html", "strategies.html", "strategies_changes.html"}
+    shown = {"page.html", "compare.html", "fit.html", "optimization.html", "strategies.html", "strategies_changes.html"}
     assert set(drawn) == {"frame.html", *shown}
     drawn.remove("frame.html")
     assert all(re.search("<html|<head>|<style|<script", sources[name]) is None for name in drawn)

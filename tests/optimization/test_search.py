@@ -1,0 +1,204 @@
+"""What a search decides, on plans whose true costs are known: a simulated machine stands for the meters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import greenload as gl
+from greenload.energy.attribution.observation import Observation
+from greenload.energy.figures import Figure
+from greenload.optimization.builds import Build, Drawn
+from greenload.optimization.coefficients import Coefficients
+from greenload.optimization.held_out import other_samples
+from greenload.optimization.pace import better
+from greenload.optimization.records import Candidate, Pace
+from greenload.optimization.search import Choice, Search, on_threads
+from greenload.optimization.training import Settings, Training
+from greenload.optimization.verdict import Verdict
+
+SAMPLES = 1000
+PLAN = gl.make_plan(
+    gl.Pipeline(gl.Arrays(np.zeros((8, 8, 8, 3), np.uint8), np.arange(8)), gl.Batch(4)), "tf", threads=4
+)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a plan takes: CPU seconds of building, and of a sample in the first epoch and in later ones."""
+
+    start: float = 1.0
+    first: float = 0.001
+    later: float = 0.001
+    holds: float = 0.0
+    """Bytes in memory, of all samples."""
+    fails: str = ""
+
+
+@dataclass
+class Machine:
+    """Runs plans as `Trials` does, by their truths, with builds that differ by 5 %."""
+
+    truths: Mapping[str, Truth]
+    seed: int = 0
+    channels: Mapping[str, Any] = field(default_factory=dict)
+    idle_windows: Sequence[Observation] = ()
+    indices: Any = field(default_factory=lambda: np.arange(SAMPLES))
+    built: list[tuple[str, int]] = field(default_factory=list)
+
+    def lot(self, plans: Mapping[str, gl.Plan], number: int, until_s: float) -> list[Build]:
+        return [self.build(name, plan.threads, number) for name, plan in plans.items()]
+
+    def build(self, name: str, threads: int, number: int) -> Build:
+        self.built.append((name, number))
+        truth = self.truths[name.split(",")[0]]
+        if truth.fails:
+            return Build(name=name, round=number, samples=SAMPLES, failed=truth.fails)
+        noise = np.random.default_rng((self.seed, len(self.built))).normal(1, 0.05)
+
+        def window(cpu_s: float) -> Observation:
+            return Observation(name, "full", 0, number, SAMPLES, round(cpu_s * noise / threads * 1e9), cpu_s * noise)
+
+        return Build(
+            name=name,
+            round=number,
+            samples=SAMPLES,
+            start=window(truth.start + truth.first * SAMPLES),
+            filling=window(truth.first * SAMPLES) if truth.holds else None,
+            later=(window(truth.later * SAMPLES), window(truth.later * SAMPLES)),
+            kept_bytes=truth.holds or None,
+            kept_samples=SAMPLES if truth.holds else None,
+            seconds=1.0,
+        )
+
+
+def option(name: str, truth: Truth, today: bool = False) -> Choice:
+    known = Candidate(
+        name=f"{name}, 4 threads",
+        backends=name,
+        kept="planes in memory" if truth.holds else "",
+        threads=4,
+        prefetch=2,
+        today=today,
+        ram_bytes=truth.holds,
+    )
+    return Choice(PLAN, known)
+
+
+def search(truths: Mapping[str, Truth], builds: Sequence[Build] = (), seed: int = 0, **training: Any) -> Search:
+    """A search over plans of these truths; the first is today's."""
+    asked: dict[str, Any] = {"samples": SAMPLES, "epochs": 30, "ram": 10**9, "threads": 4, "objective": "cpu"}
+    return Search(
+        [option(name, truth, today=number == 0) for number, (name, truth) in enumerate(truths.items())],
+        Training(**asked | training),
+        Settings(seconds=60.0),
+        Machine(truths, seed),  # type: ignore[arg-type]
+        Drawn(samples=SAMPLES, of=SAMPLES),
+        lambda idle_power_w: Coefficients(),
+        available_bytes=8e9,
+        builds=builds,
+    )
+
+
+def run(truths: Mapping[str, Truth], **asked: Any) -> Verdict:
+    return search(truths, **asked).run()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_cheapest_of_the_whole_training_is_chosen(seed: int) -> None:
+    truths = {
+        "today": Truth(later=0.002),
+        "streams": Truth(later=0.001, first=0.001),
+        "keeps": Truth(later=0.0005, first=0.004, holds=1e8),
+        "dear": Truth(later=0.005, first=0.005),
+    }
+    assert run(truths, seed=seed).winner == "keeps, 4 threads"
+    assert run(truths, seed=seed, epochs=2).winner == "streams, 4 threads", "filling doesn't pay in two epochs"
+
+
+def test_every_plan_says_why_it_lost_and_today_is_measured_to_the_end() -> None:
+    found = search({"today": Truth(later=0.002), "best": Truth(later=0.0005), "bad": Truth(fails="it can't")})
+    verdict = found.run()
+    assert {one.name: bool(one.lost) for one in verdict.candidates} == {
+        "best, 4 threads": False,
+        "today, 4 threads": True,
+        "bad, 4 threads": True,
+    }
+    assert "it can't" in next(one.lost for one in verdict.candidates if one.name.startswith("bad"))
+    counts = {name: sum(build.name.startswith(name) for build in found.builds) for name in ("today", "best", "bad")}
+    assert counts["today"] == counts["best"] >= 2 and counts["bad"] == 1
+
+
+def test_what_holds_more_than_may_be_held_is_never_built() -> None:
+    truths = {"today": Truth(later=0.002), "large": Truth(later=0.0001, holds=2e9)}
+    found = search(truths)
+    assert found.run().winner == "today, 4 threads"
+    assert all(not build.name.startswith("large") for build in found.builds)
+    available = search(truths, ram=10**10)
+    available._available_bytes = 1e9
+    assert available.run().winner == "today, 4 threads", "what isn't there can't be held either"
+
+
+def test_figures_are_of_what_was_kept_not_of_what_was_expected() -> None:
+    truths = {"today": Truth(later=0.002), "keeps": Truth(later=0.0005, holds=3e8)}
+    found = search(truths)
+    found.options[1] = replace(found.options[1], candidate=replace(found.options[1].candidate, ram_bytes=1e8))
+    winner = found.run().candidates[0]
+    assert winner.name == "keeps, 4 threads" and winner.ram_bytes == pytest.approx(3e8)
+
+
+def test_threads_are_as_few_as_the_demand_needs() -> None:
+    """4 threads give 4,000 samples a second, one 1,000."""
+    truths = {"today": Truth(), "dear": Truth(later=0.004)}
+    assert run(truths, demand=800.0).winner == "today, 1 thread"
+    assert run(truths, demand=1500.0).winner == "today, 2 threads"
+    assert run(truths, demand=3900.0).winner == "today, 4 threads"
+    assert run(truths).winner == "today, 4 threads", "without a demand all are used"
+
+
+def test_a_demand_that_nothing_meets_has_a_nearest_plan_and_what_limits_it() -> None:
+    verdict = run({"today": Truth(later=0.002), "quick": Truth(later=0.001)}, demand=10_000.0)
+    assert verdict.winner == "" and verdict.nearest == "quick, 4 threads"
+    assert "4 threads are busy" in verdict.limit
+
+
+def test_a_search_goes_on_from_its_builds_and_repeats_none() -> None:
+    truths = {"today": Truth(later=0.002), "best": Truth(later=0.0005), "next": Truth(later=0.00055)}
+    whole = search(truths)
+    whole.run()
+    again = search(truths, builds=whole.builds[:3])
+    verdict = again.run()
+    assert verdict.winner == "best, 4 threads" and again.builds[:3] == whole.builds[:3]
+    seen = [(build.name, build.round) for build in again.builds]
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_plan_on_other_threads_has_a_name_of_its_own() -> None:
+    given = option("native", Truth(), today=True)
+    fewer = on_threads(given, 1)
+    assert (fewer.candidate.name, fewer.candidate.threads, fewer.plan.threads) == ("native, 1 thread", 1, 1)
+    assert not fewer.candidate.today and on_threads(fewer, 12).candidate.name == "native, 12 threads"
+    named = replace(given, candidate=replace(given.candidate, name="native, 4 threads, as given"))
+    assert on_threads(named, 2).candidate.name == "native, 2 threads, as given"
+
+
+def test_held_out_samples_are_others_where_there_are_enough() -> None:
+    drawn = np.arange(0, 100, 4)
+    others = other_samples(drawn, 100, 0)
+    assert len(others) == len(drawn) == len(set(others)) and not set(others) & set(drawn)
+    assert others.max() < 100 and list(others) == sorted(others)
+    assert list(other_samples(drawn, 30, 0)) == list(drawn)
+
+
+def test_a_pace_is_better_only_where_the_counter_says_so() -> None:
+    def pace(threads: int, low: float, high: float) -> Pace:
+        return Pace(threads=threads, power_w=Figure((low + high) / 2, low, high, "measured"))
+
+    assert better([pace(1, 10, 11), pace(4, 12, 13)]) == pace(1, 10, 11)
+    assert better([pace(1, 12, 13), pace(4, 10, 11)]) == pace(4, 10, 11)
+    assert better([pace(1, 10, 12), pace(4, 11, 13)]) is None
+    assert better([pace(1, 10, 12)]) is None and better([]) is None
