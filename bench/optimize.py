@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,9 @@ class Settings:
 
     only: tuple[str, ...] = PARTS
     images: int = IMAGES
-    """Photographs in the set, at most."""
+    """Different photographs, at most."""
+    copies: int = 8
+    """How often each is in the set: with few samples building a pipeline would cost more than running it."""
     batch: int = 64
     threads: int = 2
     rounds: int = 5
@@ -74,7 +76,7 @@ class Settings:
     """Of all trainings; each subject's own if not given."""
 
 
-QUICK = Settings(images=256, rounds=3, seconds=60.0, most=8, epochs=3)
+QUICK = Settings(images=256, copies=4, rounds=3, seconds=60.0, most=8, epochs=3)
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,7 @@ def predictions(searches: Sequence[Searched], truths: Truths, runs: Sequence[Run
 def of_budgets(work: Workload, settings: Settings, meters: bool) -> tuple[list[Row], list[Searched], list[Run]]:
     """Joules of the plans chosen for growing budgets, beside the best that keeps nothing."""
     found = [searched(work, case, settings, "energy") for case in rising(work, SUBJECTS[0], settings.epochs)]
-    truths = Truths([Searched(one.case, one.found, one.took_s, one.told, ()) for one in found], 0)
+    truths = Truths([replace(one, options=()) for one in found], 0)
     runs = exhaustively(
         work,
         truths.subjects,
@@ -270,17 +272,16 @@ def of_datasets(folder: str, settings: Settings) -> tuple[list[Row], list[optimi
         for name, make in makers(folder, scratch).items():
             _note(f"{THEIRS}: {name}")
             found.append(optimize_datasets.measured(name, make, settings.rounds, how))
-    rows = [Row(f"{THEIRS}: {one.name}: CPU saved", "", Spread.of(_saved(one))) for one in found]
+    rows = []
+    for one in found:
+        saved = [1 - after / before for before, after in one.rounds]
+        rows.append(Row(f"{THEIRS}: {one.name}: CPU saved", "", Spread.of(saved)))
     shares = [1 - one.ratio for one in found]
     return [
         *rows,
         Row(f"{THEIRS}: CPU saved, median of {len(found)}", "", Spread.of(shares), least=optimize_datasets.REACH),
         Row(f"{THEIRS}: the longest search", "s", Spread.of([max(one.seconds for one in found)]), SECONDS_REACH),
     ], found
-
-
-def _saved(one: optimize_datasets.Result) -> list[float]:
-    return [1 - after / before for before, after in one.rounds]
 
 
 def run(folder: str, settings: Settings) -> tuple[list[Row], dict[str, Any]]:
@@ -291,6 +292,7 @@ def run(folder: str, settings: Settings) -> tuple[list[Row], dict[str, Any]]:
         settings: what runs.
     """
     work = workload(folder, settings.batch, settings.threads, settings.images)
+    work = replace(work, paths=work.paths * settings.copies, labels=work.labels * settings.copies)
     meters = counted()
     rows: list[Row] = []
     all_searches: list[Searched] = []
@@ -357,7 +359,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--photos", help="a folder of class folders with JPEGs; sample photographs if not given")
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts to run: {','.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="shorter searches, fewer plans and rounds")
-    for name in ("images", "batch", "threads", "rounds", "most", "epochs"):
+    for name in ("images", "copies", "batch", "threads", "rounds", "most", "epochs"):
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--seconds", type=float, help="that a search takes")
     options = parser.parse_args(argv)
