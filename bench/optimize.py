@@ -206,23 +206,17 @@ def fault(one: Searched, best: str) -> str:
 
 def predictions(searches: Sequence[Searched], truths: Truths, runs: Sequence[Run]) -> tuple[list[Row], list[Any]]:
     """What searches predicted of the whole training, against the first whole run of the plan that each chose."""
-    inside, offs, raw = [], [], []
+    offs, raw = [], []
     for number, one in enumerate(searches):
         spent = one.found.best.outlay
         own = [run.cpu_s for run in runs if run.name == truths.name_of(number, one.found.winner)]
         assert spent is not None and spent.cpu_s.value is not None
         low, high = spent.cpu_s.low, spent.cpu_s.high
         assert low is not None and high is not None
-        inside.append(low <= own[0] <= high)
         offs.append(spent.cpu_s.value / statistics.median(own))
         raw.append({"case": asdict(one.case), "predicted_cpu_s": spent.cpu_s.to_dict(), "seen_cpu_s": own})
         _note(f"{one.case.name}: predicted {low:.2f} … {high:.2f} CPU s, seen {', '.join(f'{s:.2f}' for s in own)}")
-    share = sum(inside) / len(inside)
-    name = searches[0].case.subject
-    return [
-        Row(f"{name}: whole runs inside what was predicted, share of {len(inside)}", "", Spread.of([share])),
-        Row(f"{name}: CPU predicted over seen", "×", Spread.of(offs)),
-    ], raw
+    return [Row(f"{searches[0].case.subject}: CPU predicted over seen", "×", Spread.of(offs))], raw
 
 
 def of_budgets(work: Workload, settings: Settings, meters: bool) -> tuple[list[Row], list[Searched], list[Run]]:
@@ -341,8 +335,8 @@ def inside_row(predicted: Sequence[Any]) -> Row:
     inside = [
         one["predicted_cpu_s"]["low"] <= one["seen_cpu_s"][0] <= one["predicted_cpu_s"]["high"] for one in predicted
     ]
-    text = f"whole runs inside what was predicted, share of {len(inside)}"
-    return Row(text, "", Spread.of([sum(inside) / len(inside)]), least=INSIDE_REACH)
+    share = Spread.of([sum(inside) / len(inside)])
+    return Row(f"whole runs inside what was predicted, share of {len(inside)}", "", share, least=INSIDE_REACH)
 
 
 def counted() -> bool:
