@@ -173,6 +173,7 @@ def batch_of(node: Node) -> Callable[[TreeBuilder, Sequence[Any]], Any] | None:
 
 
 def text_of(node: Node) -> str:
+    """What stands in tf.data code for a node."""
     if isinstance(node.inner, Made):
         return node.inner.text
     from greenload.optimization.dataset_source import call
