@@ -22,7 +22,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported, which else reports what it lacks
 
-from bench import choice, exits, interrupts, joins, odd_pictures, processes, reach, truth
+from bench import choice, exits, interrupts, joins, odd_pictures, optimize, optimize_datasets, processes, reach, truth
 from bench.contest import IMAGES, Row, Spread, Window, compete, cpu_s_per_image, looks, ratios, same_looks, table
 from bench.photographs import photos, workload
 from bench.processes import Import, Memory, Profile
@@ -33,7 +33,7 @@ from greenload.system import file_output
 
 FORMAT = "greenload.bench/1"
 CHOICES = (choice.PHOTOS, choice.EVALUATION, choice.CIFAR)
-LONG = ("profile", "truth", "exits", "interrupts", "pictures", "joins", "reach")
+LONG = ("profile", "truth", "exits", "interrupts", "pictures", "joins", "datasets", "reach", "optimize")
 """The parts that ``--quick`` leaves out."""
 PARTS = (FLOAT, UINT8, DALI, *CHOICES, "memory", "import", *LONG)
 REACH = {
@@ -213,12 +213,23 @@ def run(options: argparse.Namespace, folder: str) -> dict[str, Any]:
             _count("profiles whose total isn't what the dataset costs alone", [not one.held for one in profiled]),
         ]
         result["joins"] = [asdict(one) for one in profiled]
+    if "datasets" in options.only:
+        _note("datasets of published examples, improved")
+        improved = list(optimize_datasets.run(folder, optimize_datasets.Settings()))
+        saved = Spread.of([100 * (1 - one.ratio) for one in improved])
+        least = 100 * optimize_datasets.REACH
+        rows += [Row("CPU that optimize saves on published datasets, same elements", "%", saved, least=least)]
+        result["datasets"] = [asdict(one) | {"ratio": one.ratio} for one in improved]
     if "reach" in options.only:
         if why := library.why_missing():
             _note(f"left out: reach: {why}")
         else:
             found, result["reach"] = reach.run(folder, reach.Settings(batch=options.batch, threads=options.threads))
             rows += found
+    if "optimize" in options.only:
+        settings = optimize.Settings(images=options.images, batch=options.batch, threads=options.threads)
+        found, result["optimize"] = optimize.run(folder, settings)
+        rows += found
     result["rows"] = [asdict(row) | {"met": row.met} for row in rows]
     result["load_average_after"] = os.getloadavg()
     print(table(rows))

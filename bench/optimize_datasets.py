@@ -19,7 +19,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,23 @@ from bench.datasets import makers, photos_at
 FORMAT = "greenload.bench.optimize_datasets/1"
 REACH = 0.25
 """The median share of CPU seconds that is to be saved, at least."""
-_WINDOW_S = 1.0  # CPU seconds of a round of either, roughly
+_SETTLE_S = 20.0  # until buffers are full, at most
+_WINDOW_S = 2.0  # CPU seconds of a round of either, roughly
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How it is run."""
+
+    only: Sequence[str] = ()
+    """Names of examples; empty for all."""
+    rounds: int = 5
+    seconds: float = 180.0
+    """That a search may take."""
+    epochs: int = 20
+    ram: float = 8e9
+    """Bytes that may be held between epochs."""
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,15 +88,28 @@ class Epochs:
         """CPU seconds an element of so many epochs, buffers filled before and after."""
         from greenload.energy.settle import settle
 
-        settle(2.0)
+        settle(_SETTLE_S)
         start = time.process_time()
         for _ in range(epochs):
             next(self._iterator)
-        settle(2.0)
+        settle(_SETTLE_S)
         return (time.process_time() - start) / (epochs * self._elements)
 
 
-def measured(name: str, make: Any, rounds: int, options: argparse.Namespace) -> Result:
+def run(photos: str, settings: Settings) -> Iterator[Result]:
+    """Improve examples one after the other.
+
+    Args:
+        photos: class folders of photographs.
+        settings: how.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        found = makers(photos, folder)
+        for name in settings.only or found:
+            yield measured(name, found[name], settings)
+
+
+def measured(name: str, make: Any, settings: Settings) -> Result:
     """One example, improved, then both run in turn."""
     from greenload.optimization.datasets import improve
 
@@ -88,7 +117,7 @@ def measured(name: str, make: Any, rounds: int, options: argparse.Namespace) -> 
         dataset = make()
     start = time.perf_counter()
     found = improve(
-        dataset, epochs=options.epochs, ram=options.ram, seconds=options.seconds, name=name, seed=options.seed
+        dataset, epochs=settings.epochs, ram=settings.ram, seconds=settings.seconds, name=name, seed=settings.seed
     )
     seconds = time.perf_counter() - start
     elements = sum(1 for _ in dataset)
@@ -96,9 +125,9 @@ def measured(name: str, make: Any, rounds: int, options: argparse.Namespace) -> 
     for one in both:
         one.cpu_s(1)  # fills caches
     times = [max(1, round(_WINDOW_S / max(one.cpu_s(1) * elements, 1e-4))) for one in both]
-    order = random.Random(options.seed)
+    order = random.Random(settings.seed)
     pairs = []
-    for _ in range(rounds):
+    for _ in range(settings.rounds):
         cost = [0.0, 0.0]
         for index in order.sample((0, 1), 2):
             cost[index] = both[index].cpu_s(times[index]) * 1e3
@@ -130,19 +159,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     results: list[Result] = []
-    with photos_at(options.photos) as photos, tempfile.TemporaryDirectory() as folder:
-        found = makers(photos, folder)
-        wanted = options.only or list(found)
+    settings = Settings(options.only or (), options.rounds, options.seconds, options.epochs, options.ram, options.seed)
+    with photos_at(options.photos) as photos:
         print(f"{'example':28} {'search s':>8} {'ms/element':>11} {'improved':>11} {'saves':>6} {'equal':>14}")
-        for name in wanted:
-            result = measured(name, found[name], options.rounds, options)
+        for result in run(photos, settings):
             results.append(result)
             before, after = (statistics.median(pair[index] for pair in result.rounds) for index in (0, 1))
             same = f"{result.compared['elements']} ({result.compared['order']})" if result.taken else "as it was"
-            print(
-                f"{name:28} {result.seconds:8.1f} {before:11.4f} {after:11.4f} {1 - result.ratio:6.0%} {same:>14}",
-                flush=True,
-            )
+            costs = f"{before:11.4f} {after:11.4f} {1 - result.ratio:6.0%}"
+            print(f"{result.name:28} {result.seconds:8.1f} {costs} {same:>14}", flush=True)
             for title in result.taken:
                 print(f"    {title}", flush=True)
             _write(options.json, results)

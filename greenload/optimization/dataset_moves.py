@@ -1,5 +1,4 @@
-"""Changes to the order of a dataset's steps that leave its elements as they are: a cache where nothing random is before
-it, functions that run on batches, rows of arrays that are fetched a batch at a time."""
+"""Changes to the order of steps: a cache where nothing random is before it; functions on batches or chunks."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ CHUNK = 64
 """Elements that a small map takes at a time."""
 SMALL_BYTES = 4096
 """Bytes of an element up to which a call costs more than the copies of a chunk."""
-_BETWEEN = frozenset({"shuffle", "prefetch", "take", "skip", "repeat", "shard", "options"})
+BETWEEN = frozenset({"shuffle", "prefetch", "take", "skip", "repeat", "shard", "options"})
 
 
 def steady(node: Node, facts: Facts) -> bool:
@@ -163,65 +162,7 @@ def _seed_text(shuffle: Node) -> str:
     return (f", seed={seed}" if int(shuffle.dataset._seed) or seed else "") + once
 
 
-def rows_of_arrays(root: Node, facts: Facts) -> Iterator[Change]:
-    """Arrays in memory: shuffle the numbers of their rows, and fetch those of a batch at once."""
-    for line in lines(root):
-        source = line[0]
-        if source.kind != "from_tensor_slices" or source.dataset is None or source.name in facts.shared:
-            continue
-        batch = next((node for node in line[1:] if node.kind not in _BETWEEN), None)
-        if batch is None or batch.kind != "batch" or batch.name in facts.shared or _batch_of(batch) is None:
-            continue
-        tensors = source.dataset._tensors
-        if any(tensor.dtype in (tf.variant, tf.resource) for tensor in tensors) or not tensors[0].shape[0]:
-            continue
-        between = line[1 : line.index(batch)]
-        if any(again(node) is None for node in between):
-            continue
-        yield Change(
-            f"rows: {source.name}",
-            f"Fetch the rows of {source.row or source.name} a batch at a time",
-            "write tf.data.Dataset.range(len(x)) for from_tensor_slices(x), shuffle and batch that, then"
-            " .map(lambda rows: tf.gather(x, rows)) behind the batch: rows in memory are then copied once",
-            at(batch.name, partial(_fetched, source=source.name)),
-        )
-
-
-def _fetched(batch: Node, source: str) -> Node | None:
-    """A batch of rows that are fetched by their numbers."""
-    line = lines(batch)[0]
-    arrays = line[0]
-    make_batch = _batch_of(batch)
-    if arrays.name != source or make_batch is None:
-        return None
-    tensors, count = arrays.dataset._tensors, int(arrays.dataset._tensors[0].shape[0])
-    numbers = tf.TensorSpec((), tf.int64)
-    made = Made(lambda _, __: tf.data.Dataset.range(count), numbers, f"tf.data.Dataset.range({count})", "row numbers")
-    top = made_node("range", arrays.name, (), made, arrays)
-    for node in line[1:-1]:
-        make = again(node)
-        if make is None:
-            return None
-        top = made_node(node.kind, node.name, [top], Made(make, numbers, _text(node), again=True), node)
-    top = made_node("batch", f"{batch.name} of row numbers", [top], Made(make_batch, numbers, _text(batch)), batch)
-    element = arrays.dataset.element_spec
-
-    def fetch(_: TreeBuilder, inputs: Sequence[Any]) -> Any:
-        def rows(numbers: Any) -> Any:
-            from tensorflow.python.data.util import structure
-
-            spec = tf.nest.map_structure(lambda one: one._batch(None), element)
-            return structure.from_compatible_tensor_list(spec, [tf.gather(tensor, numbers) for tensor in tensors])
-
-        return inputs[0].map(tf.autograph.experimental.do_not_convert(rows), synchronous=True)
-
-    made = Made(
-        fetch, batch.element_spec, "map(lambda rows: tf.gather(x, rows), synchronous=True)", "x: the arrays, each"
-    )
-    return made_node("fetch", batch.name, [top], made, batch)
-
-
-def _batch_of(node: Node) -> Callable[[TreeBuilder, Sequence[Any]], Any] | None:
+def batch_of(node: Node) -> Callable[[TreeBuilder, Sequence[Any]], Any] | None:
     """Builds a batch anew on elements of another structure."""
     if isinstance(node.inner, Made):
         return node.inner.make if node.kind == "batch" else None
@@ -231,7 +172,8 @@ def _batch_of(node: Node) -> Callable[[TreeBuilder, Sequence[Any]], Any] | None:
     return lambda _, inputs: inputs[0].batch(given._batch_size, given._drop_remainder)
 
 
-def _text(node: Node) -> str:
+def text_of(node: Node) -> str:
+    """What stands in tf.data code for a node."""
     if isinstance(node.inner, Made):
         return node.inner.text
     from greenload.optimization.dataset_source import call
@@ -243,7 +185,7 @@ def on_batches(root: Node, facts: Facts) -> Iterator[Change]:
     """Maps before a batch, run on whole batches: one call a batch, where that gives the same numbers."""
     for line in lines(root):
         for index, batch in enumerate(line):
-            if batch.kind not in ("batch", "padded_batch") or _batch_of(batch) is None or batch.name in facts.shared:
+            if batch.kind not in ("batch", "padded_batch") or batch_of(batch) is None or batch.name in facts.shared:
                 continue
             run = _run_before(line, index, facts)
             if not run:
@@ -300,13 +242,13 @@ def _batched(batch: Node, names: Sequence[str], each: bool) -> Node | None:
         make = again(node)
         if make is None:
             return None
-        made = Made(make, top.element_spec, _text(node), again=True)
+        made = Made(make, top.element_spec, text_of(node), again=True)
         top = made_node(node.kind, node.name, [top], made, node)
-    make_batch = _batch_of(batch)
+    make_batch = batch_of(batch)
     if make_batch is None:
         return None
     size = batch.parameters.get("batch_size", getattr(batch.dataset, "_batch_size", ""))
-    text = _text(batch) if batch.kind == "batch" else f"batch({size})"
+    text = text_of(batch) if batch.kind == "batch" else f"batch({size})"
     top = made_node("batch", f"{batch.name} (first)", [top], Made(make_batch, top.element_spec, text), batch)
     wrappers = [wrapper for node in present for wrapper, _ in functions_of(node)]
     called = ", ".join(dict.fromkeys(node.row or node.name for node in present))

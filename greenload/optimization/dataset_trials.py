@@ -21,7 +21,7 @@ from greenload.profiling.windows import Progress, Windows, closing
 WINDOW_S, QUICK_S = 0.25, 0.1
 """Wall seconds of a window: where a saving is measured, and where changes are put in order."""
 ROUNDS, QUICK_ROUNDS, BUILDS = 3, 2, 2
-_SETTLE_S = 1.0
+_SETTLE_S = 5.0
 
 Built = Callable[[], Any]
 """Builds a dataset anew."""
@@ -158,7 +158,10 @@ def seen(windows: list[Observation], name: str, domains: Mapping[str, Metering])
         name: of the pair.
         domains: how each energy domain is measured.
     """
-    kinds = {kind: [one for one in windows if one.step == name and one.kind == kind] for kind in ("with", "without")}
+    kinds = {}
+    for kind in ("with", "without"):
+        all_windows = [one for one in windows if one.step == name and one.kind == kind]
+        kinds[kind] = [one for one in all_windows if "cpu_s" not in one.void] or all_windows
     cpu = {kind: sum(one.cpu_s for one in part) / sum(one.samples for one in part) for kind, part in kinds.items()}
     speed = {
         kind: sum(one.samples for one in part) / max(1e-9, sum(one.wall_ns - one.idle_ns for one in part) / 1e9)

@@ -15,6 +15,7 @@ from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
 from greenload.errors import GreenloadError
 from greenload.machine import processors
+from greenload.optimization.dataset_arrays import rows_of_arrays
 from greenload.optimization.dataset_changes import (
     Change,
     Facts,
@@ -26,7 +27,7 @@ from greenload.optimization.dataset_changes import (
 )
 from greenload.optimization.dataset_compare import Comparer, Comparison
 from greenload.optimization.dataset_improvement import Improvement, TriedChange, apply_all
-from greenload.optimization.dataset_moves import caches, in_chunks, on_batches, rows_of_arrays
+from greenload.optimization.dataset_moves import caches, in_chunks, on_batches
 from greenload.optimization.dataset_nodes import TreeBuilder, promises_no_order, shared_nodes
 from greenload.optimization.dataset_source import source_text
 from greenload.optimization.dataset_trials import DatasetTrials, Seen
@@ -287,7 +288,9 @@ class _Search:
         """Why a change isn't taken, by what its windows showed; empty where it is."""
         if saved.value is None or saved.low is None:
             return "its windows could not be read"
-        if saved.low <= 0 or seen.share < LEAST_SHARE:
+        if saved.low <= 0 < seen.share:
+            return f"its windows can't tell what it saves from nothing: {_both(seen)}"
+        if seen.share < LEAST_SHARE:
             return f"its windows show no saving: {_both(seen)}"
         enough = self.demand is not None and seen.after_per_s >= self.demand
         if not enough and seen.after_per_s < SLOWER * seen.before_per_s:

@@ -317,7 +317,7 @@ class Search:
         return ""
 
     def _on_fewer_threads(self, name: str) -> list[str]:
-        """The same plan on as few threads as are expected to meet the demand, and on one more; adds them."""
+        """The same plan on as few threads as are expected to meet the demand, one fewer and one more; adds them."""
         option = next(option for option in self.options if option.candidate.name == name)
         rates = next(one for one in self.judged().candidates if one.name == name).rates
         rate = rates.first_samples_per_s if self.training.epochs == 1 else rates.later_samples_per_s
@@ -329,7 +329,8 @@ class Search:
             threads,
         )
         added = []
-        for count in range(enough, min(threads, enough + 2)):
+        # One fewer too: not all of an epoch runs on all threads, as beginning it doesn't.
+        for count in range(max(1, enough - 1), min(threads, enough + 2)):
             changed = on_threads(option, count)
             if all(other.candidate.name != changed.candidate.name for other in self.options):
                 self.options.append(changed)

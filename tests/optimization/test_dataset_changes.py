@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from greenload.optimization.dataset_arrays import rows_of_arrays
 from greenload.optimization.dataset_changes import (
     Change,
     Facts,
@@ -21,7 +22,7 @@ from greenload.optimization.dataset_changes import (
     synchronous,
 )
 from greenload.optimization.dataset_compare import Comparer, Comparison
-from greenload.optimization.dataset_moves import caches, in_chunks, on_batches, rows_of_arrays
+from greenload.optimization.dataset_moves import caches, in_chunks, on_batches
 from greenload.optimization.dataset_nodes import TreeBuilder, promises_no_order, shared_nodes
 from greenload.optimization.dataset_source import source_text
 from greenload.profiling.tfdata.counting import count_elements
@@ -215,6 +216,15 @@ def test_rows_of_arrays_are_fetched_by_their_numbers(scratch: str) -> None:
     assert changed is not None
     assert compared(root, changed, scratch).equal
     assert "from_tensor_slices" not in kinds(changed)
+
+
+def test_rows_of_all_arrays_are_one_change(scratch: str) -> None:
+    one, other = (tf.data.Dataset.from_tensor_slices(arrays()).shuffle(60, seed=seed).batch(8) for seed in (1, 2))
+    root = walk(tf.data.Dataset.zip((one, other)).map(lambda a, b: (a[0] + b[0], a[1])))
+    changed = only(rows_of_arrays(root, facts_of(root, scratch))).apply(root)
+    assert changed is not None
+    assert compared(root, changed, scratch).equal
+    assert kinds(changed).count("fetch") == 2
 
 
 def test_small_maps_run_in_chunks(scratch: str) -> None:

@@ -138,7 +138,7 @@ def test_a_demand_that_nothing_meets_names_the_nearest(train: gl.Pipeline) -> No
 
 @slow
 def test_threads_are_no_more_than_a_demand_needs(train: gl.Pipeline) -> None:
-    found = optimize(train, epochs=3, ram=0, demand=20, threads=2, seconds=14)
+    found = optimize(train, epochs=3, ram=0, demand=2, threads=2, seconds=14)
     assert found.best.threads == found.plan.threads == 1 and not found.unmet
 
 
