@@ -15,16 +15,22 @@ from greenload.backends.native import op
 from greenload.energy.emulators.powercap import PowercapEmulator
 from greenload.energy.meters.discover import discover
 from greenload.energy.meters.process import own_cpu_s
+from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
 from greenload.errors import PipelineError, RecordError, UsageError
 from greenload.optimization import optimize as optimize_module
 from greenload.optimization.data import Optimization
 from greenload.optimization.optimize import optimize
 from greenload.optimization.outlay import outlay
+from greenload.optimization.records import Candidate
+from greenload.optimization.search import Choice
+from greenload.optimization.session import Teller, drawn_indices, silent
+from greenload.optimization.training import Settings
 
 slow = pytest.mark.slow
 native = pytest.mark.skipif(not op.usable(), reason="the kernel's operations aren't built")
 SECONDS = 12.0
+ANY = Candidate(name="any", backends="tf", threads=2, prefetch=2, today=True)
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +181,22 @@ def test_what_is_wrong_is_said_at_once(train: gl.Pipeline, tmp_path: Path) -> No
     with pytest.raises(gl.ReportError, match="can't be written"):
         optimize(train, epochs=3, ram=0, out=tmp_path / "none" / "out.json")
     assert time.monotonic() - began < 20
+
+
+@slow
+def test_a_whole_batch_is_drawn_where_remainders_are_dropped(train: gl.Pipeline) -> None:
+    *stages, _ = train.stages
+    options = [Choice(gl.make_plan(gl.Pipeline(train.source, *stages, gl.Batch(32, drop_remainder=True))), ANY)]
+    with Sampler([]) as sampler:
+        tell = Teller(silent, 5.0, time.monotonic())
+        indices, first_s = drawn_indices(options, Settings(seconds=5.0, records=8), None, sampler, tell)
+    assert len(indices) == 32 and first_s > 0
+
+
+def test_a_set_without_a_whole_batch_is_refused_where_remainders_are_dropped(train: gl.Pipeline) -> None:
+    *stages, _ = train.stages
+    with pytest.raises(PipelineError, match="nothing would be left"):
+        optimize(gl.Pipeline(train.source, *stages, gl.Batch(64, drop_remainder=True)), epochs=3, ram=0, seconds=8)
 
 
 def test_a_bad_record_is_named(train: gl.Pipeline, tmp_path: Path) -> None:
