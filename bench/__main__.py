@@ -22,7 +22,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported, which else reports what it lacks
 
-from bench import choice, exits, interrupts, joins, odd_pictures, optimize_datasets, processes, reach, truth
+from bench import choice, exits, interrupts, joins, odd_pictures, optimize, optimize_datasets, processes, reach, truth
 from bench.contest import IMAGES, Row, Spread, Window, compete, cpu_s_per_image, looks, ratios, same_looks, table
 from bench.photographs import photos, workload
 from bench.processes import Import, Memory, Profile
@@ -33,7 +33,7 @@ from greenload.system import file_output
 
 FORMAT = "greenload.bench/1"
 CHOICES = (choice.PHOTOS, choice.EVALUATION, choice.CIFAR)
-LONG = ("profile", "truth", "exits", "interrupts", "pictures", "joins", "datasets", "reach")
+LONG = ("profile", "truth", "exits", "interrupts", "pictures", "joins", "datasets", "reach", "optimize")
 """The parts that ``--quick`` leaves out."""
 PARTS = (FLOAT, UINT8, DALI, *CHOICES, "memory", "import", *LONG)
 REACH = {
@@ -226,6 +226,10 @@ def run(options: argparse.Namespace, folder: str) -> dict[str, Any]:
         else:
             found, result["reach"] = reach.run(folder, reach.Settings(batch=options.batch, threads=options.threads))
             rows += found
+    if "optimize" in options.only:
+        settings = optimize.Settings(images=options.images, batch=options.batch, threads=options.threads)
+        found, result["optimize"] = optimize.run(folder, settings)
+        rows += found
     result["rows"] = [asdict(row) | {"met": row.met} for row in rows]
     result["load_average_after"] = os.getloadavg()
     print(table(rows))

@@ -81,6 +81,8 @@ from greenload.strategies.compare import compare as compare
 from greenload.strategies.data import Comparison as Comparison
 from greenload.strategies.proxy import Proxy as Proxy
 from greenload.training.callback import EnergyCallback as EnergyCallback
+from greenload.training.demand import Demand as Demand
+from greenload.training.demand import demand as demand
 
 __version__: str
 __all__: list[str]

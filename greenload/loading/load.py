@@ -153,7 +153,7 @@ def resolve_order(
         raise SourceError(f"{order.shard} of {len(plan.pipeline.source)} samples is empty: use fewer shards")
     if begin.sample >= order.samples:
         raise UsageError(f"start: sample {begin.sample} is beyond the epoch's {order.samples} samples")
-    _check_batch(plan.pipeline, order.samples)
+    check_batch(plan.pipeline, order.samples)
     return order, begin
 
 
@@ -218,7 +218,12 @@ def _require(names: Sequence[str]) -> None:
     registry.require(dict.fromkeys([TF_DATA, *names]))
 
 
-def _check_batch(pipeline: Pipeline, samples: int) -> None:
+def check_batch(pipeline: Pipeline, samples: int) -> None:
+    """Make sure that an epoch of so many samples has a batch.
+
+    Raises:
+        PipelineError: it has fewer samples than a batch, and the remainder is dropped.
+    """
     batch = pipeline.batch
     if batch and batch.drop_remainder and batch.size > samples:
         raise PipelineError(

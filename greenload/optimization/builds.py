@@ -92,8 +92,9 @@ class Drawn(Record):
     """Standard deviation of the records' sizes over their mean: stands for that of what samples cost."""
     file_bytes: float = 0.0
     """Mean bytes of a record on its device; 0 where it is none's."""
-    in_page_cache: bool = True
-    """Whether the set's files stay in the page cache from one epoch to the next."""
+    page_cache_bytes: float = math.inf
+    """Memory that there is for the page cache: what a plan reads in an epoch stays there until the next one where it
+    fits beside what the plan holds."""
     surcharge_cpu_s: float = 0.0
     """CPU seconds that the first pipeline of a process takes beyond any other: modules that are imported, what
     TensorFlow does once."""
@@ -187,9 +188,9 @@ def rates_of(builds: Sequence[Build], drawn: Drawn, scatter: Scatter, samples: i
         return _bounded(_widened(further, drawn.error if of_samples else 0.0))
 
     def joules(of: Callable[[_One], Mapping[str, float]], share: float) -> dict[str, Figure]:
-        domains = set.intersection(*(set(of(one)) for one in each))
+        domains = {domain for one in each for domain in of(one)}
         return {
-            domain: _widened(further_build([of(one)[domain] for one in each], share), drawn.error)
+            domain: _widened(further_build([of(one)[domain] for one in each if domain in of(one)], share), drawn.error)
             for domain in sorted(domains)
         }
 
@@ -233,7 +234,7 @@ def scatter_of(builds: Sequence[Build], drawn: Drawn) -> Scatter:
         builds: of all plans; those that failed are left aside.
         drawn: which samples they are of.
     """
-    ran = [(build, _one(build, drawn.of)) for build in builds if build.start is not None]
+    ran = [(build, _one(build, drawn.of)) for build in builds if build.start is not None and not build.failed]
 
     def of(value: Callable[[_One], float]) -> float:
         return Differences([BuildCost(name=b.name, round=b.round, cost=value(one)) for b, one in ran]).scatter
@@ -268,10 +269,15 @@ def _one(build: Build, samples: int) -> _One:
         # processor, so its CPU seconds are wall seconds.
         return a_sample(min(window.work_ns / window.samples for window in windows) / 1e9 * count + more_s)
 
-    def joules(windows: Sequence[Observation], cpu_s: float) -> dict[str, float]:
-        known = set.intersection(*(set(window.energy_j) for window in windows))
-        seconds = sum(window.cpu_s for window in windows)
-        return {name: sum(window.energy_j[name] for window in windows) / seconds * cpu_s for name in known}
+    def joules(cpu_s: float, *kinds: Sequence[Observation]) -> dict[str, float]:
+        """Of the first kind of windows in which a domain was read: one that misses it isn't one without joules."""
+        found: dict[str, float] = {}
+        for windows in kinds:
+            for name in {name for window in windows for name in window.energy_j}.difference(found):
+                read = [window for window in windows if name in window.energy_j]
+                seconds = sum(window.cpu_s for window in read)
+                found[name] = sum(window.energy_j[name] for window in read) / seconds * cpu_s
+        return found
 
     return _One(
         start_cpu_s=max(0.0, build.start.cpu_s - first_s),
@@ -279,8 +285,8 @@ def _one(build: Build, samples: int) -> _One:
         later_cpu_s=a_sample(later_s),
         first_wall_s=wall(first, 0.0 if build.filling is not None else apart),
         later_wall_s=wall(later, apart),
-        first_energy_j=joules(first, a_sample(first_s)),
-        later_energy_j=joules(later, a_sample(later_s)),
+        first_energy_j=joules(a_sample(first_s), first, later),
+        later_energy_j=joules(a_sample(later_s), later, first),
     )
 
 

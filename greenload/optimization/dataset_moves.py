@@ -195,6 +195,7 @@ def pads_with_zeros(padded: Any) -> bool:
 
 
 def text_of(node: Node) -> str:
+    """What stands in tf.data code for a node."""
     if isinstance(node.inner, Made):
         return node.inner.text
     from greenload.optimization.dataset_source import call

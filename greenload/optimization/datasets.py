@@ -288,7 +288,9 @@ class _Search:
         """Why a change isn't taken, by what its windows showed; empty where it is."""
         if saved.value is None or saved.low is None:
             return "its windows could not be read"
-        if saved.low <= 0 or seen.share < LEAST_SHARE:
+        if saved.low <= 0 < seen.share:
+            return f"its windows can't tell what it saves from nothing: {_both(seen)}"
+        if seen.share < LEAST_SHARE:
             return f"its windows show no saving: {_both(seen)}"
         enough = self.demand is not None and seen.after_per_s >= self.demand
         if not enough and seen.after_per_s < SLOWER * seen.before_per_s:

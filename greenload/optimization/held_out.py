@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure, sum_figures
+from greenload.errors import GreenloadError
 from greenload.optimization.builds import Build, Drawn, rates_of, with_net_joules
 from greenload.optimization.coefficients import Coefficients
 from greenload.optimization.outlay import FIRST, LATER, STARTING, Amounts, amounts
@@ -18,6 +19,7 @@ from greenload.optimization.records import Candidate, HeldOut
 from greenload.optimization.search import Judged, Search
 from greenload.optimization.trials import Trials
 from greenload.plans.plan import Plan
+from greenload.text import one_line
 
 EPOCHS = 3
 """Of each run."""
@@ -66,6 +68,24 @@ def run_held_out(
         seen_energy_j=seen_j,
         other=not np.array_equal(trials.indices, search.trials.indices),
     )
+
+
+def run_each(names: Iterable[str], run: Callable[[str], HeldOut]) -> tuple[tuple[HeldOut, ...], tuple[str, ...]]:
+    """Run plans held out. One that fails, as where a sample that wasn't drawn before is bad, doesn't cost what was
+    measured: a note says it.
+
+    Args:
+        names: of the plans.
+        run: runs one.
+    """
+    runs: list[HeldOut] = []
+    notes: list[str] = []
+    for name in names:
+        try:
+            runs.append(run(name))
+        except GreenloadError as error:
+            notes.append(f"Held out, {name} failed: {one_line(error)}")
+    return tuple(runs), tuple(notes)
 
 
 def predict(search: Search, judged: Judged, candidate: Candidate, samples: int, epochs: int, records: int) -> Amounts:

@@ -9,6 +9,7 @@ from typing import Any, overload
 from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
 from greenload.errors import UsageError
+from greenload.loading.load import check_batch
 from greenload.optimization.arguments import (
     checked_bytes,
     checked_dataset,
@@ -119,7 +120,8 @@ def optimize(
         objective: ``"energy"`` for joules of the training, ``"cpu"`` for CPU seconds of this process.
         threads: that a plan may use, at most; all processors of this process if not given.
         seconds: wall seconds that the search takes, about.
-        records: different samples that it works on, at most; fewer where they are slow.
+        records: different samples that it works on, at most; fewer where they are slow, and a batch at least
+            where remainders are dropped.
         seed: decides which samples are drawn, and the order of windows.
         out: a file that keeps all that is measured as it comes: a search that was stopped goes on from it.
         progress: called with the share of the time that has passed, and what runs now.
@@ -130,7 +132,7 @@ def optimize(
 
     Raises:
         UsageError: an argument is out of range.
-        PipelineError: no plan of the pipeline runs here.
+        PipelineError: no plan of the pipeline runs here, or the set has no whole batch and remainders are dropped.
         SourceError: the source can't be opened; ``RecordError`` where a drawn record is bad.
         ReportError: ``out`` is damaged, is of another search, or can't be written.
 
@@ -163,6 +165,7 @@ def optimize(
         pipeline, epochs=epochs, ram=ram, disk=disk, folder=folder, demand=demand, allow=allow, objective=objective,
         threads=threads,
     )  # fmt: skip
+    check_batch(pipeline, training.samples)  # else trials would run, and ``load`` refuse what they found
     same = identity(pipeline, training, settings)
     before = resume(out, same)
     keep(out, before or Kept(same=same, samples=0))  # says now, not after minutes, if the file can't be written

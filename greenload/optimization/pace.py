@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from typing import Any
 
 from scipy.special import stdtrit
@@ -21,7 +21,11 @@ ROUNDS, WINDOW_S = 4, 1.0
 
 
 def paced(
-    runs: Mapping[int, Callable[[ExitStack], Iterator[int]]], sampler: Sampler, demand: float, seed: int
+    runs: Mapping[int, Callable[[ExitStack], Generator[int, None, None]]],
+    sampler: Sampler,
+    demand: float,
+    seed: int,
+    samples: int = 0,
 ) -> tuple[Pace, ...]:
     """The machine's power while each of some runs gives so many samples a second, and waits for the rest.
 
@@ -30,12 +34,18 @@ def paced(
         sampler: running; a counter must read.
         demand: samples a second that a trainer takes.
         seed: of the windows' order.
+        samples: that pass before, at full speed: the first epoch fills what is kept, which no later one does.
     """
     order = random.Random(seed)
+    measured = {name for name, channel in sampler.channels.items() if channel.provenance == "measured"}
     watts: dict[int, list[float]] = {threads: [] for threads in runs}
     with ExitStack() as stack:
-        alive = {threads: make(stack) for threads, make in runs.items()}
+        # Closed before what they read from is.
+        alive = {threads: stack.enter_context(closing(make(stack))) for threads, make in runs.items()}
         for batches in alive.values():
+            passed = 0
+            while passed < samples:
+                passed += next(batches)
             _feed(batches, demand, WINDOW_S / 2)  # what is first is slow
         for _ in range(ROUNDS):
             for threads in order.sample(list(alive), len(alive)):
@@ -43,13 +53,12 @@ def paced(
                 start = sampler.mark(aligned=True)
                 _feed(alive[threads], demand, WINDOW_S)
                 window = sampler.window(start, sampler.mark(aligned=True))
-                counted = [
-                    joules * 1e9 / window.energy_wall_ns.get(domain, window.wall_ns)
-                    for domain, joules in window.energy_j.items()
-                    if sampler.channels[domain].provenance == "measured"
-                ]
-                if counted:
-                    watts[threads].append(math.fsum(counted))
+                if measured <= window.energy_j.keys():  # a sum without one domain can't stand beside others with it
+                    powers = (
+                        window.energy_j[domain] * 1e9 / window.energy_wall_ns.get(domain, window.wall_ns)
+                        for domain in measured
+                    )
+                    watts[threads].append(math.fsum(powers))
     return tuple(Pace(threads=threads, power_w=_mean(each)) for threads, each in sorted(watts.items()))
 
 
@@ -84,7 +93,7 @@ def _mean(values: Sequence[float]) -> Figure:
     return Figure(mean, mean - half, mean + half, "measured")
 
 
-def samples_of(dataset: Any, batched: bool) -> Iterator[int]:
+def samples_of(dataset: Any, batched: bool) -> Generator[int, None, None]:
     """The samples of each batch of a dataset, epoch after epoch.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from greenload.energy.attribution.observation import Metering
+from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure
 from greenload.optimization.builds import (
     Build,
@@ -146,8 +148,9 @@ class Search:
 
     @property
     def counted(self) -> bool:
-        """Whether a counter reads."""
-        return any(domain.provenance == "measured" for domain in self.domains.values())
+        """Whether a counter reads the processor: that of a GPU alone says nothing of what a loader's threads draw."""
+        measured = (name for name, domain in self.domains.items() if domain.provenance == "measured")
+        return any(Domain.parse(name).kind == "cpu" for name in measured)
 
     def plan(self, name: str) -> Plan:
         """The plan of a name."""
@@ -186,7 +189,7 @@ class Search:
         for build in builds:
             by_name.setdefault(build.name, []).append(build)
         candidates = {
-            option.candidate.name: self._measured(option.candidate, by_name.get(option.candidate.name, []), scatter)
+            option.candidate.name: self._measured(option, by_name.get(option.candidate.name, []), scatter)
             for option in self.options
         }
         known = [build for build in builds if build.name in candidates]
@@ -215,31 +218,33 @@ class Search:
         excluded = tuple(replace(one, lost=self.excluded[one.name]) for one in others if one.name in self.excluded)
         return replace(verdict, candidates=(*verdict.candidates, *excluded))
 
-    def _measured(self, candidate: Candidate, builds: Sequence[Build], scatter: Scatter) -> Candidate:
-        """A candidate with what was measured of it."""
+    def _measured(self, option: Option, builds: Sequence[Build], scatter: Scatter) -> Candidate:
+        """A plan's candidate with what was measured of it: nothing of a plan that failed once, which isn't chosen."""
+        candidate = option.candidate
         ran = [build for build in builds if build.start is not None]
-        if not ran:
+        if not ran or any(build.failed for build in builds):
             return candidate
         rates = rates_of(ran, self.drawn, scatter)
         held = [build.kept_bytes / self.drawn.share for build in ran if build.kept_bytes is not None]
         counts = [build.kept_samples / len(self.trials.indices) for build in ran if build.kept_samples is not None]
         if held and counts:
-            most = max(held)
+            # By the plan's own budget: today's may be larger than what the training gives, and then breaks that bound.
+            most = min(max(held), _budget(option.plan))
             in_memory, on_disk = candidate.ram_bytes > 0, candidate.disk_bytes > 0
             candidate = replace(
                 candidate,
                 share=min(1.0, max(counts)),
-                ram_bytes=min(most, float(self.training.ram)) if in_memory else candidate.ram_bytes,
-                disk_bytes=min(most, float(self.training.disk)) if on_disk else candidate.disk_bytes,
+                ram_bytes=most if in_memory else candidate.ram_bytes,
+                disk_bytes=most if on_disk else candidate.disk_bytes,
             )
         return replace(candidate, rates=self._with_bytes(rates, candidate))
 
     def _with_bytes(self, rates: Rates, candidate: Candidate) -> Rates:
         """The rates, with the bytes that the whole set moves from and to its device."""
         file, held = self.drawn.file_bytes, candidate.disk_bytes / self.drawn.of
-        again = 0.0
-        if not self.drawn.in_page_cache and file:
-            again = file * (1 - candidate.share if candidate.kept else 1.0) + held
+        again = file * (1 - candidate.share if candidate.kept else 1.0) + held
+        if again * self.drawn.of <= self.drawn.page_cache_bytes - candidate.ram_bytes:
+            again = 0.0
         return replace(rates, first_read_bytes=file, later_read_bytes=again, written_bytes=held)
 
     def _cost(self, build: Build, candidate: Candidate, training: Training, coefficients: Coefficients) -> BuildCost:
@@ -258,12 +263,24 @@ class Search:
             now = standing(self._rules(judged, names, until_s, stays), judged.by_objective[self.training.objective])
             if not now.runs:
                 break
-            plans = {name: self.plan(name) for name in now.runs}
+            plans = {name: self.plan(name) for name in self._together(now.runs)}
             self.builds += self.trials.lot(plans, now.round, until_s=self._began_s + until_s)
             self._keep(self.builds)
         raced = set(names)
         self.left = {name: why for name, why in self.left.items() if name not in raced} | dict(now.left)
         return now
+
+    def _together(self, names: Sequence[str]) -> list[str]:
+        """As many plans, one at least, as may hold at the same time what they keep of the drawn samples."""
+        holds = {option.candidate.name: option.candidate.ram_bytes for option in self.options}
+        together: list[str] = []
+        held = 0.0
+        for name in names:
+            held += holds[name] * self.drawn.share
+            if together and held > MEMORY_SHARE * self._available_bytes:
+                break
+            together.append(name)
+        return together
 
     def _rules(self, judged: Judged, names: Sequence[str], until_s: float, stays: tuple[str, ...]) -> RaceRules:
         raced = set(names)
@@ -300,7 +317,7 @@ class Search:
         return ""
 
     def _on_fewer_threads(self, name: str) -> list[str]:
-        """The same plan on as few threads as are expected to meet the demand, and on one more; adds them."""
+        """The same plan on as few threads as are expected to meet the demand, one fewer and one more; adds them."""
         option = next(option for option in self.options if option.candidate.name == name)
         rates = next(one for one in self.judged().candidates if one.name == name).rates
         rate = rates.first_samples_per_s if self.training.epochs == 1 else rates.later_samples_per_s
@@ -312,12 +329,19 @@ class Search:
             threads,
         )
         added = []
-        for count in range(enough, min(threads, enough + 2)):
+        # One fewer too: not all of an epoch runs on all threads, as beginning it doesn't.
+        for count in range(max(1, enough - 1), min(threads, enough + 2)):
             changed = on_threads(option, count)
             if all(other.candidate.name != changed.candidate.name for other in self.options):
                 self.options.append(changed)
             added.append(changed.candidate.name)
         return added
+
+
+def _budget(plan: Plan) -> float:
+    """Bytes that a plan's cache keeps at most; infinite where it has no budget."""
+    budgets = [step.keeps.budget for step in plan.steps if step.keeps is not None]
+    return float(budgets[0]) if budgets and budgets[0] is not None else math.inf
 
 
 def on_threads(option: Option, threads: int) -> Choice:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import greenload
+from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure, scale
-from greenload.energy.meters.base import MeterStatus
+from greenload.energy.meters.base import Channel, MeterStatus
 from greenload.energy.meters.storage import data_location
 from greenload.energy.sampler import Sampler
 from greenload.errors import PipelineError
@@ -24,7 +25,7 @@ from greenload.optimization.builds import Build, Drawn
 from greenload.optimization.coefficients import Coefficients, in_use
 from greenload.optimization.data import Optimization
 from greenload.optimization.flips import flips
-from greenload.optimization.held_out import inside, other_samples, run_held_out
+from greenload.optimization.held_out import inside, other_samples, run_each, run_held_out
 from greenload.optimization.pace import better, paced, samples_of
 from greenload.optimization.race import Differences
 from greenload.optimization.records import Candidate, HeldOut, Moved, Pace
@@ -33,7 +34,7 @@ from greenload.optimization.search import Judged, Option, Search, on_threads
 from greenload.optimization.search_file import Kept, keep, key_of
 from greenload.optimization.training import Objective, Settings, Training
 from greenload.optimization.trials import Trials
-from greenload.optimization.verdict import Verdict
+from greenload.optimization.verdict import Verdict, breaks
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.profiling.chosen_samples import choose_samples
@@ -94,9 +95,11 @@ def drawn_indices(
     if not options:
         raise PipelineError("no plan of this pipeline can run here: greenload doctor says which backends can")
     plan = _today(options).plan
+    batch = plan.pipeline.batch
+    least = batch.size if batch and batch.drop_remainder else 1  # of fewer all would be dropped: nothing would run
 
     def drawn(count: int) -> NDArray[np.int64]:
-        return choose_samples(plan, Options(samples=count, seed=settings.seed))[0]
+        return choose_samples(plan, Options(samples=count, seed=settings.seed), least)[0]
 
     indices = drawn(before.samples if before and before.samples else settings.records)
     trials = Trials(indices, len(plan.pipeline.source), sampler, settings.seed, tell.of_windows)
@@ -104,8 +107,8 @@ def drawn_indices(
     took_s, first_s = trials.first_build(plan, 2 * limit_s)
     if (before and before.samples) or took_s <= limit_s:
         return indices, first_s
-    batch = plan.pipeline.batch.size if plan.pipeline.batch else 1
-    fewer = max(batch, int(len(indices) * limit_s / took_s) // batch * batch)
+    size = batch.size if batch else 1
+    fewer = max(size, int(len(indices) * limit_s / took_s) // size * size)
     return (indices if fewer >= len(indices) else drawn(fewer)), first_s
 
 
@@ -173,33 +176,33 @@ class Session:
             why = next(failed, None) or next((one.lost for one in verdict.candidates if one.lost), "there was no time")
             raise PipelineError(f"no plan of this pipeline could be run: {why}")
         judged = search.judged()
-        held_out = self._held_out(search, judged, verdict, name)
+        held_out, failed_runs = self._held_out(search, judged, verdict, name)
         changes = self._moved(search, verdict)
         self.tell.done()
         return _put_together(
             search, verdict, judged, name,
             statuses=statuses, facts=self._facts, held_out=held_out, moved=changes, paces=paces, key=key_of(same),
-            notes=self._notes(search, verdict, held_out),
+            notes=(*self._notes(search, verdict, held_out), *failed_runs),
         )  # fmt: skip
 
     def _coefficients(self, idle_power_w: Mapping[str, Figure]) -> Coefficients:
         files = [*first_files(self.pipeline.source), *([self.training.folder] if self.training.folder else [])]
         return in_use(
-            self.trials.channels.values(),
+            telling_channels(self.trials.channels.values(), idle_power_w),
             cpus=usable_cpus(),
             location=data_location(files),
             idle_power_w=idle_power_w,
             memory_bytes=self._facts.memory_bytes,
         )
 
-    def _held_out(self, search: Search, judged: Judged, verdict: Verdict, name: str) -> tuple[HeldOut, ...]:
+    def _held_out(
+        self, search: Search, judged: Judged, verdict: Verdict, name: str
+    ) -> tuple[tuple[HeldOut, ...], tuple[str, ...]]:
         others = other_samples(self.indices, len(self.pipeline.source), self.settings.seed)
         trials = self._trials(others)
         by_name = {candidate.name: candidate for candidate in judged.candidates}
-        runs = []
-        for one in dict.fromkeys(filter(None, (name, verdict.runner_up))):
-            runs.append(run_held_out(search, judged, trials, search.plan(one), by_name[one]))
-        return tuple(runs)
+        best = dict.fromkeys(filter(None, (name, verdict.runner_up)))
+        return run_each(best, lambda one: run_held_out(search, judged, trials, search.plan(one), by_name[one]))
 
     def _paces(self, search: Search, verdict: Verdict) -> tuple[Pace, ...]:
         """The winner on as few threads as it has, and on as many as it may, where a counter and a demand are."""
@@ -213,11 +216,11 @@ class Session:
         most = on_threads(option, self.training.threads)
         plans = {option.candidate.threads: option.plan, self.training.threads: most.plan}
 
-        def made(plan: Plan) -> Callable[[ExitStack], Iterator[int]]:
+        def made(plan: Plan) -> Callable[[ExitStack], Generator[int, None, None]]:
             return lambda stack: samples_of(self.trials.dataset(plan, stack), plan.pipeline.batch is not None)
 
         runs = {threads: made(plan) for threads, plan in plans.items()}
-        return paced(runs, self.sampler, demand, self.settings.seed)
+        return paced(runs, self.sampler, demand, self.settings.seed, self.drawn.samples)
 
     def _exclude(self, search: Search, verdict: Verdict, chosen: Pace) -> None:
         """Leave out the plan on the other number of threads, where a counter says that it draws more."""
@@ -253,14 +256,42 @@ class Session:
                 "No counter reads joules here, so they are modelled from CPU seconds, bytes and time; whether racing "
                 "to idle or keeping pace draws less can't be told. greenload doctor says what helps."
             )
-        keeping = [one for one in verdict.candidates if one.kept and not one.today]
-        if (self.training.ram or self.training.disk) and not keeping:
-            given = f"{bytes_text(self.training.ram)} of memory and {bytes_text(self.training.disk)} of disk"
-            notes.append(f"Nothing that could be kept fits in {given}: plans stream.")
-        elif not self.training.ram and not self.training.disk:
-            notes.append("Nothing may be kept between epochs: plans stream. ram= lets them keep images.")
-        notes += filter(None, [inside(held_out)])
-        return tuple(notes)
+        notes.append(_on_keeping(self.pipeline, self.training, verdict.candidates))
+        return tuple(filter(None, [*notes, inside(held_out)]))
+
+
+def _on_keeping(pipeline: Pipeline, training: Training, candidates: Sequence[Candidate]) -> str:
+    """Why no plan keeps anything; empty where one does."""
+    if any(one.kept and not one.today for one in candidates):
+        return ""
+    if isinstance(pipeline.source, Arrays):
+        return "Arrays are in memory already: nothing else is kept between epochs."
+    if training.epochs == 1:
+        return "One epoch reads nothing a second time: nothing is kept, and plans stream."
+    if not training.ram and not training.disk:
+        return "Nothing may be kept between epochs: plans stream. ram= lets them keep images."
+    given = f"{bytes_text(training.ram)} of memory and {bytes_text(training.disk)} of disk"
+    return f"Nothing that could be kept fits in {given}: plans stream."
+
+
+def telling_channels(channels: Iterable[Channel], idle_power_w: Mapping[str, Figure]) -> list[Channel]:
+    """The channels whose joules trials tell; a model has those of others.
+
+    A counter's own joules aren't known without its idle power: where that of one domain isn't, its whole kind is left
+    to the model. And drawn records lie in the page cache after their first epoch, so a device's counter sees nothing of
+    what a training reads from it.
+
+    Args:
+        channels: of the meters.
+        idle_power_w: where it is known, by domain.
+    """
+    given = list(channels)
+    unknown = {
+        Domain.parse(channel.domain).kind
+        for channel in given
+        if channel.provenance == "measured" and channel.domain not in idle_power_w
+    }
+    return [one for one in given if Domain.parse(one.domain).kind not in unknown | {"storage"}]
 
 
 def _named(verdict: Verdict, name: str) -> Candidate:
@@ -283,7 +314,7 @@ def _drawn(pipeline: Pipeline, indices: NDArray[np.int64], training: Training) -
         of=of,
         variation=float(sizes.std()) / mean if mean else 0.0,
         file_bytes=mean / pipeline.times,
-        in_page_cache=mean * len(source) <= available_memory() - training.ram,
+        page_cache_bytes=float(available_memory()),
     )
 
 
@@ -318,13 +349,22 @@ def _put_together(search: Search, verdict: Verdict, judged: Judged, name: str, *
         saves_j=_saved(judged, "energy", today, winner),
         saves_cpu_s=_saved(judged, "cpu", today, winner),
         coefficients=judged.coefficients,
-        flips=flips([one for one in candidates if one.outlay], name, training, judged.coefficients, verdict.ties),
+        flips=flips(_choosable(search, candidates, name), name, training, judged.coefficients, verdict.ties),
         held_out=parts["held_out"],
         moved=parts["moved"],
         pace=parts["paces"],
         notes=parts["notes"],
         key=parts["key"],
     )
+
+
+def _choosable(search: Search, candidates: Sequence[Candidate], name: str) -> list[Candidate]:
+    """The measured plans that keep to the bounds, and the chosen one: only these can take its place."""
+    return [
+        one
+        for one in candidates
+        if one.outlay and (one.name == name or not (breaks(one, search.training) or one.name in search.excluded))
+    ]
 
 
 def _saved(judged: Judged, objective: Objective, today: Candidate | None, winner: Candidate) -> Figure:

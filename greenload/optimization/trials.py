@@ -112,6 +112,7 @@ class Trials(Windows):
             One for each plan that was built; where one is stuck, for that one alone.
         """
         pulse = self._pulse = Pulse()
+        self.running = ""
         try:
             with random_states_kept():
                 builds = patiently(lambda: self._lot(plans, number, until_s), pulse, STUCK_AFTER_S)

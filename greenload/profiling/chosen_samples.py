@@ -17,10 +17,15 @@ CAPTURED_BYTES = 1 << 30
 """Bytes of captured samples held in memory at once, at most: fewer samples are taken where they are large."""
 
 
-def choose_samples(plan: Plan, options: Options) -> tuple[NDArray[np.int64], tuple[Skipped, ...]]:
+def choose_samples(plan: Plan, options: Options, least: int = 1) -> tuple[NDArray[np.int64], tuple[Skipped, ...]]:
     """Which samples to work on, int64, ascending, and which were left out as bad.
 
     Drawn at random; fewer where they would fill the memory; a whole number of batches where there are enough.
+
+    Args:
+        plan: what runs on them.
+        options: how many, and which; what becomes of bad ones.
+        least: how many there are, where the set has them, however much memory they would fill.
 
     Raises:
         RecordError: a drawn record is bad, and bad ones are to raise.
@@ -35,8 +40,8 @@ def choose_samples(plan: Plan, options: Options) -> tuple[NDArray[np.int64], tup
         )
         skipped = tuple(Skipped(error.path, error.reason) for error in verification.bad)
         good = good_indices(verification)
-    drawn = _drawn(plan.pipeline, good, np.random.default_rng(options.seed))[: options.samples]
-    drawn = drawn[: max(1, int(CAPTURED_BYTES / (plan.pipeline.times * _image_bytes(plan, drawn))))]
+    drawn = _drawn(plan.pipeline, good, np.random.default_rng(options.seed))[: max(least, options.samples)]
+    drawn = drawn[: max(least, int(CAPTURED_BYTES / (plan.pipeline.times * _image_bytes(plan, drawn))))]
     batch = plan.pipeline.batch
     if batch and len(drawn) > batch.size:
         drawn = drawn[: len(drawn) // batch.size * batch.size]

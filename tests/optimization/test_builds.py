@@ -156,6 +156,20 @@ def test_joules_are_net_of_the_idle_machine_and_shared_out_by_cpu_seconds() -> N
     assert rates.first_energy_j[counter].value == pytest.approx(0.2, rel=0.02)
 
 
+def test_a_window_in_which_a_counter_was_not_read_is_not_one_without_joules() -> None:
+    cpu, dram = "cpu:package-0", "dram:package-0"
+    read, unread = {cpu: 20.0, dram: 2.0}, {dram: 2.0}
+    plain = replace(built(filling=None), later=(window(1.0, energy_j=read), window(1.0, energy_j=unread)))
+    filled = replace(plain, filling=window(2.0, energy_j=unread), round=1)
+    drawn = Drawn(samples=100, of=100)
+    assert exact_rates(plain, drawn).later_energy_j[cpu].value == pytest.approx(20 / 100)
+    assert exact_rates(filled, drawn).first_energy_j[cpu].value == pytest.approx(2 * 20 / 100)
+    never = replace(plain, later=(window(1.0, energy_j=unread),), round=2)
+    rates = rates_of([plain, filled, never], drawn, QUIET)
+    assert rates.later_energy_j[cpu].value == pytest.approx(20 / 100)
+    assert rates.later_energy_j[dram].value == pytest.approx(2 / 100)
+
+
 def test_builds_that_failed_have_no_rates() -> None:
     assert rates_of([Build(name="plan", round=0, failed="out of memory")], Drawn(samples=1, of=1), QUIET).builds == 0
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,19 @@ import pytest
 
 import greenload as gl
 from greenload.energy.attribution.observation import Observation
+from greenload.energy.emulators.powercap import PowercapEmulator
 from greenload.energy.figures import Figure
+from greenload.energy.meters.base import Channel
+from greenload.energy.meters.discover import discover
+from greenload.energy.sampler import Sampler
+from greenload.errors import SourceError
 from greenload.optimization.builds import Build, Drawn
 from greenload.optimization.coefficients import Coefficients
-from greenload.optimization.held_out import other_samples
-from greenload.optimization.pace import better
-from greenload.optimization.records import Candidate, Pace
+from greenload.optimization.held_out import other_samples, run_each
+from greenload.optimization.pace import better, paced
+from greenload.optimization.records import Candidate, HeldOut, Pace, Rates
 from greenload.optimization.search import Choice, Search, on_threads
+from greenload.optimization.session import _choosable, _on_keeping, telling_channels
 from greenload.optimization.training import Settings, Training
 from greenload.optimization.verdict import Verdict
 
@@ -151,6 +159,102 @@ def test_figures_are_of_what_was_kept_not_of_what_was_expected() -> None:
     assert winner.name == "keeps, 4 threads" and winner.ram_bytes == pytest.approx(3e8)
 
 
+def test_todays_plan_that_holds_more_than_may_be_held_is_measured_and_never_chosen() -> None:
+    truths = {"today": Truth(later=0.0001, holds=2e9), "streams": Truth(later=0.002)}
+    found = search(truths)
+    verdict = found.run()
+    today = next(one for one in verdict.candidates if one.today)
+    assert today.rates.builds and today.ram_bytes == pytest.approx(2e9)
+    assert verdict.winner == "streams, 4 threads" and "may be kept" in today.lost
+    assert run(truths, ram=0).winner == "streams, 4 threads"
+
+
+def test_a_plan_that_failed_in_one_of_its_builds_is_not_chosen() -> None:
+    """A disk that is full after some windows, and a second build that fails: the first one's figures stand there."""
+    truths = {"today": Truth(later=0.002), "best": Truth(later=0.0005), "next": Truth(later=0.001)}
+    found = search(truths)
+    whole, build = found.trials, found.trials.build  # type: ignore[attr-defined]
+
+    def failing(name: str, threads: int, number: int) -> Build:
+        built = build(name, threads, number)
+        return replace(built, failed="the disk is full") if name.startswith("best") and number else built
+
+    whole.build = failing  # type: ignore[attr-defined]
+    verdict = found.run()
+    assert verdict.winner == "next, 4 threads"
+    assert next(one.lost for one in verdict.candidates if one.name.startswith("best")) == "it failed: the disk is full"
+
+
+@pytest.mark.parametrize(("domains", "counted"), [(("gpu:0",), False), (("gpu:0", "cpu:package-0"), True), ((), False)])
+def test_a_gpu_s_counter_alone_counts_no_joules_of_loading(domains: tuple[str, ...], counted: bool) -> None:
+    found = search({"today": Truth()})
+    found.trials.channels = {name: Channel(name, "measured", 1.0, 1e-6) for name in domains}  # type: ignore[misc]
+    assert found.counted is counted
+
+
+def test_only_plans_that_keep_to_the_bounds_can_take_the_winner_s_place() -> None:
+    truths = {"today": Truth(later=0.0001, holds=2e9), "streams": Truth(later=0.002), "dear": Truth(later=0.003)}
+    found = search(truths)
+    verdict = found.run()
+    names = {one.name for one in _choosable(found, verdict.candidates, verdict.winner)}
+    assert names == {"streams, 4 threads", "dear, 4 threads"}
+    found.excluded["dear, 4 threads"] = "it paces"
+    assert len(_choosable(found, verdict.candidates, verdict.winner)) == 1
+
+
+def test_why_nothing_is_kept_is_said_as_it_is(train: gl.Pipeline) -> None:
+    asked = Training(samples=48, epochs=3, ram=10**6, threads=2)
+    assert "fits in 1.0 MB of memory" in _on_keeping(train, asked, [])
+    assert "One epoch" in _on_keeping(train, replace(asked, epochs=1), [])
+    assert "ram= lets" in _on_keeping(train, replace(asked, ram=0), [])
+    assert "in memory already" in _on_keeping(PLAN.pipeline, asked, [])
+    assert _on_keeping(train, asked, [option("keeps", Truth(holds=1e3)).candidate]) == ""
+
+
+def test_bytes_are_read_again_where_the_page_cache_is_too_small_for_what_a_plan_reads() -> None:
+    """1,000 records of 1 MB, and 2 GB for them: what is kept on disk may be larger than they are."""
+    found = search({"today": Truth()})
+    found.drawn = Drawn(samples=100, of=1000, file_bytes=1e6, page_cache_bytes=2e9)
+    streams = Candidate(name="any", backends="tf", threads=1, prefetch=2)
+    on_disk = replace(streams, kept="pixels on disk", disk_bytes=3e9)
+    half = replace(streams, kept="files in memory", share=0.5, ram_bytes=1.8e9)
+    again = [found._with_bytes(Rates(), one).later_read_bytes for one in (streams, on_disk, half)]
+    assert again == [0.0, pytest.approx(3e6), pytest.approx(0.5e6)]
+    assert found._with_bytes(Rates(), on_disk).first_read_bytes == 1e6
+    assert found._with_bytes(Rates(), on_disk).written_bytes == pytest.approx(3e6)
+
+
+def test_plans_are_built_together_that_fit_in_memory_together() -> None:
+    names = ("one", "two", "three")
+    found = search({"today": Truth()} | {name: Truth(holds=4e8) for name in names})
+    every = tuple(one.candidate.name for one in found.options)
+    assert found._together(every) == list(every)
+    found._available_bytes = 1e9
+    assert found._together(every) == list(every[:3])
+    found._available_bytes = 1e8
+    assert found._together(every[1:]) == [every[1]], "one is always built"
+
+
+def test_only_counters_that_tell_a_plan_s_own_joules_take_the_place_of_a_model() -> None:
+    cpus = [Channel(f"cpu:package-{number}", "measured") for number in range(2)]
+    drive = Channel("storage:nvme0n1", "vendor-declared")
+    watts = {channel.domain: Figure(9.0, 8.0, 10.0, "measured") for channel in cpus}
+    assert telling_channels([*cpus, drive], watts) == cpus
+    assert telling_channels([*cpus, drive], {"cpu:package-0": watts["cpu:package-0"]}) == []
+
+
+def test_a_held_out_run_that_fails_is_a_note() -> None:
+    held = HeldOut(name="one", epochs=3, samples=8, predicted_cpu_s=Figure(1.0, 0.9, 1.1, "measured"), seen_cpu_s=1.0)
+
+    def run_one(name: str) -> HeldOut:
+        if name != "one":
+            raise SourceError("cut.jpg: it ends too early")
+        return held
+
+    runs, notes = run_each(("one", "two"), run_one)
+    assert runs == (held,) and notes == ("Held out, two failed: cut.jpg: it ends too early",)
+
+
 def test_threads_are_as_few_as_the_demand_needs() -> None:
     """4 threads give 4,000 samples a second, one 1,000."""
     truths = {"today": Truth(), "dear": Truth(later=0.004)}
@@ -192,6 +296,34 @@ def test_held_out_samples_are_others_where_there_are_enough() -> None:
     assert len(others) == len(drawn) == len(set(others)) and not set(others) & set(drawn)
     assert others.max() < 100 and list(others) == sorted(others)
     assert list(other_samples(drawn, 30, 0)) == list(drawn)
+
+
+def test_paced_plans_fill_what_they_keep_before_and_let_go_of_it_before_it_closes(tmp_path: Path) -> None:
+    passed: dict[int, int] = {}
+    ends: list[str] = []
+
+    def made(threads: int) -> Callable[[ExitStack], Generator[int, None, None]]:
+        def of(stack: ExitStack) -> Generator[int, None, None]:
+            stack.callback(ends.append, f"cache {threads}")
+            return batches()
+
+        def batches() -> Generator[int, None, None]:
+            try:
+                while True:
+                    passed[threads] = passed.get(threads, 0) + 10
+                    yield 10
+            finally:
+                ends.append(f"batches {threads}")
+
+        return of
+
+    with PowercapEmulator(tmp_path / "powercap") as machine:
+        meters, _ = discover(machine.root)
+        with Sampler(meters) as sampler:
+            paces = paced({1: made(1), 2: made(2)}, sampler, demand=10.0, seed=0, samples=1000)
+    assert [pace.threads for pace in paces] == [1, 2] and all(pace.power_w.value for pace in paces)
+    assert all(1000 < count < 1200 for count in passed.values())
+    assert ends == ["batches 2", "cache 2", "batches 1", "cache 1"]
 
 
 def test_a_pace_is_better_only_where_the_counter_says_so() -> None:
