@@ -220,11 +220,7 @@ class _Search:
         return cut, count if count > 0 else None
 
     def _build(self, tree: Node) -> Callable[[], Any]:
-        def build() -> Any:
-            folder = tempfile.mkdtemp(dir=self.scratch)
-            return TreeBuilder(folder, cut=self.cut).build(tree)
-
-        return build
+        return lambda: TreeBuilder(tempfile.mkdtemp(dir=self.scratch), cut=self.cut).build(tree)
 
     def _left(self) -> float:
         return self.seconds * (1 - _LAST_SHARE) - (time.monotonic() - self.begun_s)
