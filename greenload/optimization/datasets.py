@@ -214,10 +214,9 @@ class _Search:
         share = RUN_SAMPLES / whole
         cut = {source.name: max(1, math.ceil(size * share))}
         count = int(TreeBuilder(self.scratch, cut=cut).build(self.root).cardinality())
-        if count == 0:  # as behind skip
-            return {}, None
-        self.notes.append(f"an epoch is long: a part of {percent(share)} of its samples was run")
-        return cut, count if count > 0 else None
+        if count:  # none are left behind a skip
+            self.notes.append(f"an epoch is long: a part of {percent(share)} of its samples was run")
+        return (cut, count if count > 0 else None) if count else ({}, None)
 
     def _build(self, tree: Node) -> Callable[[], Any]:
         return lambda: TreeBuilder(tempfile.mkdtemp(dir=self.scratch), cut=self.cut).build(tree)
