@@ -44,7 +44,7 @@ def rows_of_arrays(root: Node, facts: Facts) -> Iterator[Change]:
         f"rows: {names}",
         f"Fetch the rows of {names} a batch at a time",
         "write tf.data.Dataset.range(len(x)) for from_tensor_slices(x), shuffle and batch that, then"
-        " .map(lambda rows: tf.gather(x, rows)) behind the batch: rows in memory are then copied once",
+        " .map(lambda rows: tf.gather(x, rows)) behind the batch, x a tensor: rows in memory are then copied once",
         apply,
     )
 
@@ -77,7 +77,6 @@ def _fetched(batch: Node, source: str) -> Node | None:
 
         return inputs[0].map(tf.autograph.experimental.do_not_convert(rows), synchronous=True)
 
-    made = Made(
-        fetch, batch.element_spec, "map(lambda rows: tf.gather(x, rows), synchronous=True)", "x: the arrays, each"
-    )
+    text = "map(lambda rows: tf.nest.map_structure(lambda array: tf.gather(array, rows), x), synchronous=True)"
+    made = Made(fetch, batch.element_spec, text, "x: the arrays")
     return made_node("fetch", batch.name, [top], made, batch)

@@ -28,6 +28,7 @@ from greenload.optimization.dataset_nodes import (
     functions_of,
     lines,
     made_node,
+    names_of,
     on_inputs,
     running,
 )
@@ -230,7 +231,7 @@ def fused_maps(root: Node, facts: Facts) -> Iterator[Change]:
             given = dict(getattr(later.inner, "arguments", None) or _arguments(later))
             given = given or dict(getattr(inner.inner, "arguments", None) or _arguments(inner))
             both = functions_of(inner) + functions_of(later)
-            return mapped(later, both, inner.inputs, names=_names(inner, later), **given)
+            return mapped(later, both, inner.inputs, names=names_of(inner) + names_of(later), **given)
 
         yield Change(
             f"fuse: {node.name}",
@@ -238,10 +239,6 @@ def fused_maps(root: Node, facts: Facts) -> Iterator[Change]:
             f"call {before.row} and {node.row} from one function in one map at {node.where or before.where}",
             at(node.name, edit),
         )
-
-
-def _names(*nodes: Node) -> str:
-    return ", ".join(getattr(node.inner, "names", "") or node.row for node in nodes)
 
 
 def _arguments(node: Node) -> dict[str, Any]:

@@ -111,6 +111,9 @@ class Improvement:
         if changed is root:
             return dataset
         built = TreeBuilder(None).build(changed)
+        count = int(dataset.cardinality())
+        if count >= 0 and int(built.cardinality()) == tf.data.UNKNOWN_CARDINALITY:  # unbatching forgets it
+            built = built.apply(tf.data.experimental.assert_cardinality(count))
         if spec_difference(dataset.element_spec, built.element_spec):
             raise UsageError(
                 "an improvement gives elements of the same structure; this dataset's is another: optimize it anew"
@@ -167,7 +170,8 @@ class Improvement:
             *(Sentence(printable(f"note: {n}"), "dim") for n in self.notes),
         ]
         if self.source:
-            lines += [Sentence("as tf.data code:", "bold"), Text("\n".join(map(printable, self.source.splitlines())))]
+            code = "\n".join(map(printable, self.source.splitlines()))  # never broken: it is copied
+            lines += [Sentence("as tf.data code:", "bold"), Text(code, no_wrap=True, overflow="ignore")]
         return Group(*lines)
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from greenload.optimization.dataset_calls import dense_text, mapped_text
 from greenload.optimization.dataset_changes import Change, Facts, again, at
 from greenload.optimization.dataset_nodes import (
     Made,
@@ -14,9 +15,10 @@ from greenload.optimization.dataset_nodes import (
     functions_of,
     lines,
     made_node,
+    names_of,
     node_operations,
 )
-from greenload.profiling.tfdata.functions import repeatable_operations
+from greenload.profiling.tfdata.functions import reads_outside, repeatable_operations
 from greenload.profiling.tfdata.graph import DALI_NODE, PASSIVE, STORES, Node, endless_repeat
 from greenload.profiling.tfdata.remarks import call_text
 from greenload.system.frameworks import tf
@@ -43,6 +45,11 @@ def steady(node: Node, facts: Facts) -> bool:
     if any(not repeatable_operations(node_operations(inner)) for inner in node.looked):
         return False
     return repeatable_operations(node_operations(node))
+
+
+def _lasting(node: Node, facts: Facts) -> bool:
+    """Whether a cache may keep what a node gives: it is steady, and reads no variable that a callback may assign."""
+    return steady(node, facts) and not any(reads_outside(node_operations(inner)) for inner in (*node.looked, node))
 
 
 def reshuffles(node: Node) -> bool:
@@ -74,7 +81,7 @@ def caches(root: Node, facts: Facts) -> Iterator[Change]:
 def _kept(line: Sequence[Node], facts: Facts) -> tuple[list[Node], list[Node]]:
     """The nodes of a line up to the last one behind which a cache may stand, and the shuffles among them."""
     joined = [node for before in line[0].inputs for node in before.nodes()]
-    if any(not steady(node, facts) or endless_repeat(node) for node in joined):
+    if any(not _lasting(node, facts) or endless_repeat(node) for node in joined):
         return [], []
     kept: list[Node] = []
     shuffles: list[Node] = []
@@ -83,7 +90,7 @@ def _kept(line: Sequence[Node], facts: Facts) -> tuple[list[Node], list[Node]]:
             shuffles.append(node)
         elif (
             endless_repeat(node)
-            or not steady(node, facts)
+            or not _lasting(node, facts)
             or (shuffles and node.kind not in _ONE_TO_ONE and not (facts.free_order and node.kind == "interleave"))
         ):
             break
@@ -169,7 +176,22 @@ def batch_of(node: Node) -> Callable[[TreeBuilder, Sequence[Any]], Any] | None:
     if node.inner is not None or node.kind not in ("batch", "padded_batch"):
         return None
     given = node.dataset
+    if node.kind == "padded_batch" and not pads_with_zeros(given):
+        return None
     return lambda _, inputs: inputs[0].batch(given._batch_size, given._drop_remainder)
+
+
+def pads_with_zeros(padded: Any) -> bool:
+    """Whether a padded batch fills up with zeros, or empty texts, to the longest of its elements and no further."""
+    values = tf.nest.flatten(padded._padding_values)
+    shapes = tf.nest.flatten(padded._padded_shapes)
+    given = tf.nest.flatten(padded._input_dataset.element_spec)
+    free = all(
+        spec.shape.rank is not None
+        and all(wanted in (-1, size) for wanted, size in zip(shape.numpy().tolist(), spec.shape, strict=True))
+        for shape, spec in zip(shapes, given, strict=True)
+    )
+    return free and not any(value.numpy() for value in values)
 
 
 def text_of(node: Node) -> str:
@@ -208,8 +230,8 @@ def on_batches(root: Node, facts: Facts) -> Iterator[Change]:
                     yield Change(
                         f"vectorised: {', '.join(names)}",
                         f"Run {called} on batches by tf.vectorized_map",
-                        f"batch first, and call {called} in tf.vectorized_map(f, batch) behind it: the same numbers, in"
-                        " one call a batch",
+                        f"batch first, and run {called} by tf.vectorized_map behind it: the same numbers, in one call a"
+                        " batch",
                         at(batch.name, partial(_batched, names=names, each=True)),
                         instead=f"batches: {batch.name}",
                     )
@@ -251,7 +273,8 @@ def _batched(batch: Node, names: Sequence[str], each: bool) -> Node | None:
     text = text_of(batch) if batch.kind == "batch" else f"batch({size})"
     top = made_node("batch", f"{batch.name} (first)", [top], Made(make_batch, top.element_spec, text), batch)
     wrappers = [wrapper for node in present for wrapper, _ in functions_of(node)]
-    called = ", ".join(dict.fromkeys(node.row or node.name for node in present))
+    text = mapped_text([name for node in present for name in names_of(node)], wrappers, each)
+    text += f".{dense_text(wrappers[-1])}" if batch.kind == "padded_batch" else ""
 
     def run(_: TreeBuilder, inputs: Sequence[Any]) -> Any:
         dataset = inputs[0]
@@ -261,7 +284,6 @@ def _batched(batch: Node, names: Sequence[str], each: bool) -> Node | None:
             dataset.map(tf.autograph.experimental.do_not_convert(_dense)) if batch.kind == "padded_batch" else dataset
         )
 
-    text = f"map({called})" if not each else f"map(lambda *batch: tf.vectorized_map({called}, batch))"
     made = Made(run, batch.element_spec, text, "on batches")
     return made_node("batched", batch.name, [top], made, batch)
 
@@ -301,7 +323,7 @@ def _chunked(last: Node, names: Sequence[str]) -> Node | None:
     if [node.name for node in present] != list(names) or any(not functions_of(node) for node in present):
         return None
     wrappers = [wrapper for node in present for wrapper, _ in functions_of(node)]
-    called = ", ".join(dict.fromkeys(node.row or node.name for node in present))
+    text = mapped_text([name for node in present for name in names_of(node)], wrappers)
 
     def run(_: TreeBuilder, inputs: Sequence[Any]) -> Any:
         dataset = inputs[0].batch(CHUNK)
@@ -309,7 +331,7 @@ def _chunked(last: Node, names: Sequence[str]) -> Node | None:
             dataset = dataset.map(wrapper._func)
         return dataset.unbatch()
 
-    made = Made(run, last.element_spec, f"batch({CHUNK}).map({called}).unbatch()", "in chunks")
+    made = Made(run, last.element_spec, f"batch({CHUNK}).{text}.unbatch()", "in chunks")
     return made_node("chunks", last.name, present[0].inputs, made, last)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from greenload.optimization.dataset_calls import composed
 from greenload.optimization.dataset_functions import Played, Rewrite, mapped_again, rewritable, seeds_fixed, traced
 from greenload.profiling.tfdata.functions import operations, operations_of
 from greenload.profiling.tfdata.graph import STORES, Node
@@ -37,7 +38,7 @@ class Made:
     text: str
     why: str = ""
     functions: tuple[Played, ...] = ()
-    names: str = ""
+    names: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
     again: bool = False
 
@@ -109,7 +110,7 @@ def mapped_made(
     functions: tuple[Played, ...],
     inputs: Sequence[Node] | None = None,
     *,
-    names: str = "",
+    names: tuple[str, ...] = (),
     why: str = "",
     **arguments: Any,
 ) -> Node:
@@ -128,8 +129,9 @@ def mapped_made(
         chosen = {} if builder.serial else arguments
         return mapped_again(given[0], functions, builder.rewrites, **chosen)
 
-    names = names or getattr(node.inner, "names", "") or node.row or node.name
-    said = ", ".join([names, *(f"{key}={value}" for key, value in arguments.items())])
+    names = names or names_of(node)
+    called = composed(names, [wrapper for wrapper, _ in functions])
+    said = ", ".join([called, *(f"{key}={value}" for key, value in arguments.items())])
     kept = getattr(node.inner, "why", "")
     made = Made(
         make,
@@ -141,6 +143,11 @@ def mapped_made(
         arguments,
     )
     return made_node("map", node.name, node.inputs if inputs is None else inputs, made, node)
+
+
+def names_of(node: Node) -> tuple[str, ...]:
+    """The names of a map's functions, one each."""
+    return getattr(node.inner, "names", ()) or (node.row or node.name,)
 
 
 def functions_of(node: Node) -> tuple[Played, ...]:

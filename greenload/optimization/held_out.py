@@ -66,6 +66,7 @@ def run_held_out(
         seen_cpu_s=seen.start.cpu_s,
         predicted_energy_j=energy_j,
         seen_energy_j=seen_j,
+        other=not np.array_equal(trials.indices, search.trials.indices),
     )
 
 

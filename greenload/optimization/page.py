@@ -52,6 +52,7 @@ def page_values(found: Outcome) -> dict[str, Any]:
         "held_out": [
             {"kind": "good" if run.inside else "doubt", "text": views.held_out_text(run)} for run in found.held_out
         ],
+        "others": all(run.other for run in found.held_out),
         "moved": [views.moved_text(moved) for moved in found.moved],
         "pace": views.pace_text(found.pace),
         "coefficients": [_coefficient(found, each) for each in found.coefficients.each().values()],

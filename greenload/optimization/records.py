@@ -99,7 +99,7 @@ class Candidate(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut(Record):
-    """A plan run once more, on samples and builds that nothing was decided by."""
+    """A plan built and run once more, on samples that nothing was decided by where there are enough."""
 
     name: str
     epochs: int
@@ -109,6 +109,8 @@ class HeldOut(Record):
     seen_cpu_s: float
     predicted_energy_j: Figure = field(default_factory=Figure.missing)
     seen_energy_j: float | None = None
+    other: bool = True
+    """Whether its samples are others than those that decided; else there were too few, and only its draws are."""
 
     @property
     def inside(self) -> bool:

@@ -223,7 +223,8 @@ def held_out_text(run: HeldOut) -> str:
         predicted = amount(run.predicted_energy_j, resolve=False)
         parts.append(f"predicted {predicted} J{model}, seen {_seen(run.seen_energy_j, run.predicted_energy_j)}")
     fits = "inside the interval" if run.inside else "outside the interval"
-    return f"{run.name}, {run.epochs} epoch{plural} of {run.samples:,} other images: {'; '.join(parts)}: {fits}"
+    images = f"{run.samples:,} other images" if run.other else f"the same {run.samples:,} images with other draws"
+    return f"{run.name}, {run.epochs} epoch{plural} of {images}: {'; '.join(parts)}: {fits}"
 
 
 def _seen(value: float, predicted: Figure) -> str:

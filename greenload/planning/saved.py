@@ -67,7 +67,9 @@ def load_plan(path: str | os.PathLike[str], source: Source | None = None) -> Pla
         plan = plan_of(data, source)
     except (ReportError, SourceError, BackendUnavailable) as error:
         kind = next(kind for kind in (ReportError, SourceError, BackendUnavailable) if isinstance(error, kind))
-        raise kind(f"{path}: {error}") from None
+        moved = isinstance(error, SourceError) and source is None and "source=" not in str(error)
+        remedy = "; where it moved, give load_plan its source=" if moved else ""
+        raise kind(f"{path}: {error}{remedy}") from None
     if differs := _differences(Value(data)):
         notify(
             f"{path}: this plan was made {differs}: it runs, but another may be better here; gl.optimize or make_plan "

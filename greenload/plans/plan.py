@@ -285,7 +285,8 @@ class Plan:
         """Write the plan as JSON, with its pipeline, the machine and the versions: all of it, or the file stays as it
         was. ``gl.load_plan`` reads it.
 
-        Of ``Arrays`` a digest is written in place of the pixels. A folder that images are kept in is written as it is.
+        Of ``Arrays`` a digest is written in place of the pixels. Paths of the source
+        and of a folder that images are kept in are written as they are: relative ones begin where the plan is loaded.
 
         Raises:
             PipelineError: a stage can't be described, as one of a function without a name.

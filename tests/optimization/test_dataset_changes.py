@@ -257,7 +257,7 @@ def test_the_rest_leaves_elements_as_they_are_and_adds_up(scratch: str) -> None:
     assert kinds(tree).count("map") == 1 and kinds(tree).count("prefetch") == 1
     text = source_text(root, tree, ["The same.", "More."])
     compile(text, "improved.py", "exec")
-    assert "scaled, bright" in text and "private_threadpool_size" in text
+    assert "bright(*scaled(*element))" in text and "private_threadpool_size" in text
 
 
 def test_a_function_is_not_called_again_to_be_rewritten(scratch: str) -> None:
@@ -289,3 +289,17 @@ def test_a_dataset_without_an_end_is_compared_as_far_as_two_epochs(scratch: str)
     comparer = Comparer(root, {}, 30.0, False, lambda: None, lambda: tempfile.mkdtemp(dir=scratch), most=10)
     result = comparer.compare(changed)
     assert result.equal and result.elements == 20
+
+
+def test_no_cache_keeps_what_a_variable_has_a_part_in(scratch: str) -> None:
+    strength = tf.Variable(1.0)  # that a callback assigns between epochs
+    before = tf.data.Dataset.range(16).map(decoded)
+    root = walk(before.map(lambda image, label: (image * strength, label)).batch(4))
+    change = only(caches(root, facts_of(root, scratch)))
+    assert change.title == "Cache what decoded gives"
+    changed = change.apply(root)
+    assert changed is not None
+    built = TreeBuilder(None).build(changed)
+    first = [image.numpy() for image, _ in built]
+    strength.assign(2.0)
+    assert all((later.numpy() == 2.0 * one).all() for one, (later, _) in zip(first, built, strict=True))

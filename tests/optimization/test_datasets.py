@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ import tensorflow as tf
 from greenload.errors import UsageError
 from greenload.optimization import dataset_trials
 from greenload.optimization.dataset_improvement import Improvement
-from greenload.optimization.datasets import improve
+from greenload.optimization.datasets import _Search, improve
+from greenload.profiling.tfdata.walk import walk
 
 ROWS, SIDE = 96, 64
 
@@ -114,3 +117,15 @@ def test_nothing_is_taken_that_saves_nothing(short_windows: None) -> None:
 def test_an_empty_dataset_is_refused() -> None:
     with pytest.raises(UsageError, match="this one is empty"):
         improve(tf.data.Dataset.range(0).batch(2), epochs=2, ram=0)
+
+
+def test_a_dataset_is_not_cut_to_nothing(tmp_path: Path) -> None:
+    for skipped, cut in ((9_000, False), (0, True)):
+        search: Any = SimpleNamespace(
+            root=walk(tf.data.Dataset.range(10_000).skip(skipped)),
+            notes=[],
+            scratch=str(tmp_path),
+            counts=SimpleNamespace(epoch_elements=None, samples_per_element=1.0),
+        )
+        sources, count = _Search._cut(search)
+        assert (bool(sources), count is not None, bool(search.notes)) == (cut, cut, cut)

@@ -132,3 +132,12 @@ def test_names_cant_steer_a_terminal() -> None:
     hostile = json.loads(json.dumps(optimization().to_dict()).replace("native, planes", "\\u001b[2Jplanes"))
     text = str(Optimization.from_dict(hostile))
     assert "\x1b" not in text and "\\x1b[2Jplanes" in text
+
+
+def test_a_run_on_the_same_images_is_not_said_to_be_on_others() -> None:
+    found = optimization()
+    same = replace(found, held_out=tuple(replace(run, other=False) for run in found.held_out))
+    assert "epochs of 512 other images: " in shown(found)
+    assert "epochs of the same 512 images with other draws: " in shown(same) and "other images" not in shown(same)
+    assert "has no images left" in same.html() and "has no images left" not in found.html()
+    assert not Optimization.from_dict(same.to_dict()).held_out[0].other

@@ -149,7 +149,7 @@ def test_a_folder_that_moved_is_given_anew(photos: Path, tmp_path: Path) -> None
     plan = usual(ImageFolder(tmp_path / "old"), "native")
     plan.save(tmp_path / "plan.json")
     (tmp_path / "old").unlink()
-    with pytest.raises(SourceError, match=r"plan\.json: .*old"):
+    with pytest.raises(SourceError, match=r"plan\.json: .*old.*; where it moved, give load_plan its source="):
         load_plan(tmp_path / "plan.json")
     assert load_plan(tmp_path / "plan.json", ImageFolder(photos)).steps == plan.steps
 

@@ -17,6 +17,7 @@ _PYTHON = frozenset({"PyFunc", "EagerPyFunc", "PyFuncStateless"})
 _STATE = frozenset({"AssignAddVariableOp", "AssignSubVariableOp", "AssignVariableOp", "RngReadAndSkip"})
 _RANDOM = ("Random", "Multinomial", "SampleDistortedBoundingBox", "StatefulUniform", "StatefulStandardNormal",
            "StatefulTruncatedNormal", "ParameterizedTruncatedNormal", "StatelessTruncatedNormal")  # fmt: skip
+_OUTSIDE = frozenset({"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "Timestamp"})
 _MOST = 2000
 """Objects that are looked at, at most."""
 _ELEMENTS = 64
@@ -79,6 +80,11 @@ def repeatable_operations(definitions: Iterable[Any]) -> bool:
         operation.op in _PYTHON or operation.op in _STATE or any(word in operation.op for word in _RANDOM)
         for operation in definitions
     )
+
+
+def reads_outside(definitions: Iterable[Any]) -> bool:
+    """Whether operations read what a program may change between two epochs: a variable, or the time."""
+    return any(operation.op in _OUTSIDE for operation in definitions)
 
 
 def draws_random(node: Node) -> bool:
