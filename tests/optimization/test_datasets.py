@@ -17,6 +17,7 @@ from greenload.optimization.dataset_improvement import Improvement
 from greenload.optimization.datasets import _Search, improve
 from greenload.profiling.tfdata.walk import walk
 
+pytestmark = pytest.mark.timeout(900)  # most of a search waits for processors where the machine is busy
 ROWS, SIDE = 96, 64
 
 

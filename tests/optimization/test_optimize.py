@@ -27,6 +27,7 @@ from greenload.optimization.search import Choice
 from greenload.optimization.session import Teller, drawn_indices, silent
 from greenload.optimization.training import Settings
 
+pytestmark = pytest.mark.timeout(900)  # most of a search waits for processors where the machine is busy
 slow = pytest.mark.slow
 native = pytest.mark.skipif(not op.usable(), reason="the kernel's operations aren't built")
 SECONDS = 12.0
@@ -50,6 +51,7 @@ def test_the_winner_runs_and_gives_the_same_pixels(found: Optimization, train: g
         assert np.array_equal(labels.numpy(), same.numpy())
 
 
+@pytest.mark.alone
 @slow
 @native
 def test_figures_are_of_what_load_runs(found: Optimization) -> None:

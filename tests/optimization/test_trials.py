@@ -18,6 +18,7 @@ from greenload.optimization.builds import Build
 from greenload.optimization.trials import Trials
 from greenload.plans.plan import Plan
 
+pytestmark = pytest.mark.timeout(900)  # most of it waits for processors where the machine is busy
 slow = pytest.mark.slow
 native = pytest.mark.skipif(not op.usable(), reason="the kernel's operations aren't built")
 
@@ -44,6 +45,7 @@ def run(sampler: Sampler, train: gl.Pipeline, **plans: Plan) -> dict[str, Build]
     return {build.name: build for build in trials.lot(plans, 0)}
 
 
+@pytest.mark.alone
 @slow
 @native
 def test_a_build_takes_what_epochs_of_load_take(train: gl.Pipeline, sampler: Sampler) -> None:
@@ -65,6 +67,7 @@ def test_a_build_takes_what_epochs_of_load_take(train: gl.Pipeline, sampler: Sam
     assert build.start is not None and build.start.cpu_s > 1.3 * seen, "it holds building and tracing"
 
 
+@pytest.mark.alone
 @slow
 @native
 def test_what_fills_is_told_from_what_starts_and_from_what_follows(train: gl.Pipeline, sampler: Sampler) -> None:
