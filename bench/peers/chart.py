@@ -23,9 +23,9 @@ TITLES = {
     ANTIALIASED: "From files, antialiased",
     CACHED: "From memory: later epochs",
 }
-WIDTH, NAMES, ROW, BAR, HEAD, GAP = 880, 250, 24, 14, 34, 18
+WIDTH, NAMES, ROW, BAR, HEAD, GAP = 940, 262, 24, 14, 34, 18
 """Pixels: of the picture, of the column of names, of a row and its bar, of a group's heading, and between groups."""
-VALUES = 330
+VALUES = 370
 """Pixels to the right of the longest bar, for its value and what differs."""
 STYLE = """
 text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f2328; }
