@@ -145,6 +145,8 @@ def _of_operation(operation: Any) -> tuple[int, set[str]]:
         return 0, {operation.type}
     depth = max(count for count, _ in before)
     sources = set[str]().union(*(types for count, types in before if count == depth))
+    if operation.type.startswith("RebatchDataset"):  # takes batches, and gives batches
+        return max(depth, 1), sources
     own = -1 if operation.type == "UnbatchDataset" else int(operation.type.startswith(_TENSOR_BATCHES))
     return max(depth + own, 0), sources
 
