@@ -260,14 +260,15 @@ def placements(
         name: [supports(name, sizes.steps[index], kinds, readers_for(name, others)) for index in free] for name in names
     }
     kept = caches_files(sizes.steps)
+    placed = {name: [on_backend(step, name) for step in sizes.steps] for name in {*names, TF_DATA}}
     for segments in _segments(len(free), names, supported):
         _, end, first = segments[0]
         if kept and (not TABLES[first].traits.keeps_files or not sizes.steps[free[end - 1]].spec_out.static):
             continue
-        steps = [on_backend(step, TF_DATA) for step in sizes.steps]
+        steps = list(placed[TF_DATA])
         for begin, end, name in segments:
             for index in free[begin:end]:
-                steps[index] = on_backend(steps[index], name)
+                steps[index] = placed[name][index]
         cost = price(_work_of_placed(steps, batch, kinds, others), known)
         if cost is not None:
             yield Placement(tuple(steps), tuple(dict.fromkeys(name for _, _, name in segments)), len(segments), cost)

@@ -59,7 +59,7 @@ class CostTerms:
 
     def times(self, factor: float) -> CostTerms:
         """All four, so many times."""
-        return CostTerms(*(factor * getattr(self, part.name) for part in fields(self)))
+        return CostTerms(factor * self.image, factor * self.batch, factor * self.entering, factor * self.leaving)
 
 
 def typical(what: str) -> CostTerms:

@@ -80,6 +80,8 @@ def work_of(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float]
             work += _work_of_steps(segment, kinds)
         outside = segment[0].traits.takes_batches
     left = decoding_left(steps)
+    if left == 1.0:
+        return work
     return [replace(part, amounts=part.amounts.times(left)) if _decodes(part) else part for part in work]
 
 
