@@ -120,10 +120,10 @@ def _per_call(step: LiveStep, spans: Sequence[Mapping[str, Work]]) -> Figure:
     """CPU seconds of a call: a ratio of sums over spans, and how that varied from span to span. With fewer than
     `_LEAST_SPANS` the interval is a wide one."""
     work, name = step.work, step.step.name
-    if not work.timed:
+    if work.timed <= 0:  # of a short span a call may be known to have crossed threads only after it was counted
         return Figure.missing()
     mean = work.cpu_s / work.timed
-    seen = [done for span in spans if (done := span.get(name)) is not None and done.timed]
+    seen = [done for span in spans if (done := span.get(name)) is not None and done.timed > 0]
     if len(seen) < _LEAST_SPANS:
         readings = min(work.timed, max(work.timed / _STANDS_FOR, work.cpu_s / _READ_EACH_S, 1.0))
         half = _t(readings) * _VARIES * mean / math.sqrt(readings)
