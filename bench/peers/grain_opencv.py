@@ -16,12 +16,12 @@ def batches(task: Task) -> Iterator[Any]:
     import grain
 
     work, finish = task.work, opencv.finisher(task.group)
-    if task.group == CACHED:
-        source: Any = opencv.pixels_of(work.paths)
-        read: Any = lambda image: image  # noqa: E731
-    else:
-        source, read = list(work.paths), lambda path: opencv.decoded(Path(path).read_bytes())
-    samples = grain.MapDataset.source(source).seed(1).shuffle().repeat()
-    samples = samples.random_map(lambda sample, draw: finish(read(sample), draw))
+    cached = task.group == CACHED
+    samples = grain.MapDataset.source(opencv.pixels_of(work.paths) if cached else list(work.paths))
+
+    def changed(sample: Any, draw: Any) -> Any:
+        return finish(sample if cached else opencv.decoded(Path(sample).read_bytes()), draw)
+
+    samples = samples.seed(1).shuffle().repeat().random_map(changed)
     options = grain.ReadOptions(num_threads=work.threads, prefetch_buffer_size=work.threads * work.prefetch)
     return iter(samples.batch(work.batch).to_iter_dataset(options))

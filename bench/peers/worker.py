@@ -147,7 +147,7 @@ def serve(task_file: str, questions: TextIO, answers: TextIO) -> None:
 
     try:
         batches, versions = start(task_file)
-    except Exception as error:
+    except Exception as error:  # whatever a peer's library raises is the answer
         text = " ".join(str(error).split()) or "no message"
         say({"error": f"{type(error).__name__}: {text}"[:NICE_ERROR]})
         return

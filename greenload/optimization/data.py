@@ -12,9 +12,8 @@ from greenload.errors import ReportError, UsageError
 from greenload.optimization.outcome import Outcome
 from greenload.plans.plan import Plan
 from greenload.public import public
-from greenload.report.record import json_fields, load_record, save_json, typed_fields
+from greenload.report.record import json_fields, load_record, save_json, save_page, typed_fields
 from greenload.report.validation import OPTIMIZATION_SCHEMA, validate
-from greenload.system import file_output
 from greenload.text import screen_width
 
 if TYPE_CHECKING:
@@ -113,10 +112,7 @@ class Optimization(Outcome):
         Raises:
             ReportError: the file can't be written, or jinja2 is missing.
         """
-        try:
-            file_output.write(path, self.html())
-        except OSError as error:
-            raise ReportError(f"{path}: the page can't be written: {file_output.why(error)}") from None
+        save_page(path, self.html())
 
     def render(self) -> RenderableType:
         """The optimization as tables for a rich console."""

@@ -18,6 +18,7 @@ from greenload.optimization.dataset_nodes import (
     names_of,
     node_operations,
 )
+from greenload.optimization.dataset_source import call
 from greenload.profiling.tfdata.functions import reads_outside, repeatable_operations
 from greenload.profiling.tfdata.graph import DALI_NODE, PASSIVE, STORES, Node, endless_repeat
 from greenload.profiling.tfdata.remarks import call_text
@@ -198,8 +199,6 @@ def text_of(node: Node) -> str:
     """What stands in tf.data code for a node."""
     if isinstance(node.inner, Made):
         return node.inner.text
-    from greenload.optimization.dataset_source import call
-
     return call(node)
 
 

@@ -56,6 +56,18 @@ def save_json(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
         raise ReportError(f"{path}: a report holds JSON data only: {error}; leave the value out") from None
 
 
+def save_page(path: str | os.PathLike[str], page: str) -> None:
+    """Write a report's page: all of it, or the file stays as it was.
+
+    Raises:
+        ReportError: the file can't be written.
+    """
+    try:
+        file_output.write(path, page)
+    except OSError as error:
+        raise ReportError(f"{path}: the page can't be written: {file_output.why(error)}") from None
+
+
 def load_record(path: str | os.PathLike[str], read: Callable[[Any], _Read]) -> _Read:
     """Read what `save_json` wrote, from a file, or from a pipe, as a shell's ``<(…)`` is.
 

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from greenload.errors import ReportError, UsageError
 from greenload.public import public
-from greenload.report.record import json_fields, load_record, save_json, typed_fields
+from greenload.report.record import json_fields, load_record, save_json, save_page, typed_fields
 from greenload.report.validation import COMPARE_SCHEMA, validate
 from greenload.strategies.records import Compared
-from greenload.system import file_output
 from greenload.text import screen_width
 
 if TYPE_CHECKING:
@@ -80,10 +79,7 @@ class Comparison(Compared):
         Raises:
             ReportError: the file can't be written, or jinja2 is missing.
         """
-        try:
-            file_output.write(path, self.html())
-        except OSError as error:
-            raise ReportError(f"{path}: the page can't be written: {file_output.why(error)}") from None
+        save_page(path, self.html())
 
     def render(self) -> RenderableType:
         """The comparison as a table for a rich console."""

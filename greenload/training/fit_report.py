@@ -10,9 +10,8 @@ from greenload.energy.meters.base import MeterStatus
 from greenload.errors import ReportError, UsageError
 from greenload.machine import Machine
 from greenload.report.data import Report
-from greenload.report.record import json_fields, load_record, save_json, typed_fields
+from greenload.report.record import json_fields, load_record, save_json, save_page, typed_fields
 from greenload.report.validation import FIT_SCHEMA, is_of, validate
-from greenload.system import file_output
 from greenload.text import screen_width
 from greenload.training.drift import Drift
 from greenload.training.spent import Spent
@@ -100,10 +99,7 @@ class FitReport:
         Raises:
             ReportError: the file can't be written, or jinja2 is missing.
         """
-        try:
-            file_output.write(path, self.html())
-        except OSError as error:
-            raise ReportError(f"{path}: the page can't be written: {file_output.why(error)}") from None
+        save_page(path, self.html())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the report as JSON: all of it, or the file stays as it was.
