@@ -7,6 +7,9 @@ no more in memory, on disk and in threads than is given.
 means, the simplest: it changes no pixels, holds fewer bytes, runs on one backend, on fewer threads. A plan that costs
 more than that isn't chosen for being simple, even where intervals don't part it: it is named as tied.
 
+*Threads*: where a demand is given, a plan that nothing tells from itself on fewer threads isn't chosen, whatever their
+means: threads that the demand doesn't need must show that they save.
+
 *Budgets*: with the same measured rates a larger budget never gives a costlier choice. Simplicity alone doesn't see to
 that: with more memory a plan may appear that a simple and dear one is tied with. So the rule is applied to every
 smaller budget as well, and the cheapest of what it says is chosen.
@@ -154,6 +157,7 @@ def choose(candidates: Sequence[Candidate], training: Training, parted: Parted) 
         parted: whether two of them can be told apart.
     """
     chosen: dict[str, Candidate] = {}
+    candidates = candidates if training.demand is None else _without_needless_threads(candidates, parted)
     for ram in {candidate.ram_bytes for candidate in candidates}:
         for disk in {candidate.disk_bytes for candidate in candidates}:
             within = [one for one in candidates if one.ram_bytes <= ram and one.disk_bytes <= disk]
@@ -161,6 +165,26 @@ def choose(candidates: Sequence[Candidate], training: Training, parted: Parted) 
                 simplest = _simplest(within, training, parted)
                 chosen[simplest.name] = simplest
     return min(chosen.values(), key=lambda candidate: _rank(candidate, training), default=None)
+
+
+def _without_needless_threads(candidates: Sequence[Candidate], parted: Parted) -> list[Candidate]:
+    """Without plans that are there on fewer threads too, and hold no more there, where nothing tells the two apart."""
+
+    def needless(candidate: Candidate) -> bool:
+        return any(
+            _but_for_threads(fewer) == _but_for_threads(candidate)
+            and fewer.threads < candidate.threads
+            and fewer.ram_bytes <= candidate.ram_bytes
+            and fewer.disk_bytes <= candidate.disk_bytes
+            and not parted(fewer.name, candidate.name)
+            for fewer in candidates
+        )
+
+    return [candidate for candidate in candidates if not needless(candidate)]
+
+
+def _but_for_threads(candidate: Candidate) -> tuple[object, ...]:
+    return candidate.backends, candidate.kept, candidate.prefetch, candidate.changes
 
 
 def _simplest(candidates: Sequence[Candidate], training: Training, parted: Parted) -> Candidate:

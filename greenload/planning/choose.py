@@ -260,12 +260,13 @@ def placements(
         name: [supports(name, sizes.steps[index], kinds, readers_for(name, others)) for index in free] for name in names
     }
     kept = caches_files(sizes.steps)
-    placed = {name: [on_backend(step, name) for step in sizes.steps] for name in {*names, TF_DATA}}
+    host = [on_backend(step, TF_DATA) for step in sizes.steps]
+    placed = {name: [on_backend(step, name) for step in sizes.steps] for name in names}
     for segments in _segments(len(free), names, supported):
         _, end, first = segments[0]
         if kept and (not TABLES[first].traits.keeps_files or not sizes.steps[free[end - 1]].spec_out.static):
             continue
-        steps = list(placed[TF_DATA])
+        steps = list(host)
         for begin, end, name in segments:
             for index in free[begin:end]:
                 steps[index] = placed[name][index]

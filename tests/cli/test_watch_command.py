@@ -273,7 +273,8 @@ def test_what_load_made_has_the_rows_of_its_plan(backend: str, sample_folder: Pa
     assert [step["name"] for step in dataset["steps"]] == [*expected, "doubled"]
     images = sum(len(labels) for line in alone.stdout.splitlines()[:2] for _, labels in json.loads(_as_json(line)))
     assert dataset["samples"] == images and rows(report)["Read"]["calls"] == images
-    assert all(step["timed"] for step in dataset["steps"])
+    # On a busy machine all few calls of a step may end on another thread than they began on.
+    assert all(step["timed"] or step["crossed"] == step["calls"] > 0 for step in dataset["steps"])
     assert report["notes"] == [f"not watched: {name}: {why}" for name, why in dataset["unwatched"].items()]
 
 

@@ -109,7 +109,7 @@ def test_the_choice_keeps_to_the_bounds_and_costs_little_more_than_the_cheapest(
     assert {one.name for one in verdict.candidates} == {one.name for one in candidates}
     fitting = [spent(one, training) for one in candidates if not breaks(one, training)]
     assert bool(verdict.winner) == bool(fitting)
-    chosen = choose(fitting, training, parted)
+    chosen = choose(fitting, replace(training, demand=None), parted)
     if not fitting or chosen is None:
         assert all(one.lost for one in verdict.candidates)
         return
@@ -144,6 +144,19 @@ def test_of_plans_that_nothing_parts_the_simpler_is_chosen(burden: Callable[[Can
     assert told is dear
     far = spent(replace(dear, rates=rates(0.0019, 0.0019, first_rate=900.0, later_rate=900.0)), training)
     assert choose([far, plain], training, never) is far, "5 % is more than simplicity is worth"
+
+
+def test_threads_that_a_demand_does_not_need_must_show_that_they_save() -> None:
+    training = replace(TRAINING, demand=100.0, objective="cpu")
+    few = spent(plan("few", rates(0.0024, 0.0024, first_rate=900.0, later_rate=900.0), threads=1), training)
+    many = spent(plan("many", rates(0.0020, 0.0020, first_rate=900.0, later_rate=900.0), threads=2), training)
+    other = replace(many, name="other", backends="pillow")
+    assert choose([many, few], training, never) is few
+    assert choose([many, few], training, always) is many
+    assert choose([many, few], replace(training, demand=None), never) is many, "nothing says that fewer suffice"
+    assert choose([other, few], training, never) is other, "another plan"
+    assert choose([replace(many, ram_bytes=1.0), few], training, never) is few
+    assert choose([many, replace(few, ram_bytes=1.0)], training, never) is many, "memory may be all that is given"
 
 
 def test_the_winner_and_why_the_others_lost() -> None:
