@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greenload.array_ops import NUMPY, TENSORFLOW, exp, sin_cos
+from greenload.backends.native import op
+from greenload.backends.native.array_recorder import computed
 
 
 @given(st.floats(-3, 3))
@@ -56,3 +58,13 @@ def test_operations_mean_the_same_in_tensorflow(name: str) -> None:
     pytest.importorskip("tensorflow")
     operation = OPERATIONS[name]
     assert np.array_equal(operation(NUMPY), np.asarray(operation(TENSORFLOW)))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_mean_the_same_as_one_operation_of_the_kernel(name: str) -> None:
+    if not op.usable():
+        pytest.skip("the kernel's operations for TensorFlow can't be used here")
+    operation = OPERATIONS[name]
+    words = name in ("shift", "xor")
+    (found,) = computed(lambda ops: [ops.i64(operation(ops)) if words else operation(ops)])
+    assert np.array_equal(operation(NUMPY), found.numpy())

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from greenload.array_ops import TENSORFLOW
+from greenload.array_ops import TENSORFLOW, Array, Ops
 from greenload.backends.clocks import DRAWS, StepClock, ordered
 from greenload.backends.dali.base import Target
+from greenload.backends.native import op
+from greenload.backends.native.array_recorder import computed
 from greenload.backends.tf.backend import Element, State
 from greenload.loading.bad_records import refuse
 from greenload.loading.dali_node import DaliNode
@@ -117,7 +119,8 @@ class DatasetBuilder:
         self._counter: Any = None
         self.node = DaliNode(plan, target) if target else None
         labels = tf.constant(plan.pipeline.source.labels)
-        chunk = _chunks(plan, order, self.stream.reading.samples, labels)
+        leaves = any(group.crosses for group in self.stream.segment_groups)
+        chunk = _chunks(plan, order, self.stream.reading.samples, labels, as_one=leaves and op.usable())
         if clocks is not None:
             chunk = clocks.around(DRAWS, DRAWS, chunk, self.stream.reading.samples)
         self._chunk = traced_once(chunk)
@@ -251,7 +254,7 @@ class DatasetBuilder:
         return numbers.map(plain(lambda number: self._chunk({"number": number, "epoch": epoch, "first": first})))
 
 
-def _chunks(plan: Plan, order: Order, size: int, labels: Any) -> Element:
+def _chunks(plan: Plan, order: Order, size: int, labels: Any, as_one: bool) -> Element:
     """A function of a chunk's number, the epoch and the position that it begins at, ``"first"``: position, index, label
     and prepared random values of the chunk's samples.
 
@@ -260,25 +263,33 @@ def _chunks(plan: Plan, order: Order, size: int, labels: Any) -> Element:
         order: of them.
         size: samples of a chunk.
         labels: the source's, as a tensor.
+        as_one: whether the kernel's operation computes indices and random values, in place of many of TensorFlow's.
     """
     layout = DrawLayout.of(plan.pipeline)
     # Made within an epoch's functions, a table would be part of the graph, and copied at each start.
-    valid = None if order.valid is None else tf.constant(order.valid)
+    tables = [] if order.valid is None else [tf.constant(order.valid)]
+
+    def drawn(ops: Ops, epoch: Array, position: Array, *valid: Array) -> list[Array]:
+        index = order.indices(epoch, position, ops, *valid)
+        values = [index]
+        if layout.count:
+            values.append(layout.prepare(plan.pipeline.seed, epoch, index, ops))
+        if layout.count and order.times > 1:
+            each = index[..., None] + ops.i64(np.zeros(order.times))
+            echoes = each * 0 + ops.i64(np.arange(order.times))
+            values.append(layout.prepare(plan.pipeline.seed, epoch, each, ops, echoes=echoes))
+        return values
 
     def chunk(begin: State) -> State:
         number, epoch, first = begin["number"], begin["epoch"], begin["first"]
         # Where an epoch begins doesn't move its chunks: adjacent records stay in one chunk.
         begins = tf.maximum(first // order.times, number * size)
         position = order.times * tf.range(begins, tf.minimum((number + 1) * size, order.different))
-        index = order.indices(epoch, position, TENSORFLOW, valid)
+        inputs = epoch, position, *tables
+        index, *numbers = computed(drawn, *inputs) if as_one else drawn(TENSORFLOW, *inputs)
         root = {"position": position, "index": index, "label": tf.gather(labels, index)}
-        if layout.count:
-            root["numbers"] = layout.prepare(plan.pipeline.seed, epoch, index, TENSORFLOW)
-            root["numbers"].set_shape((None, layout.count))
-        if layout.count and order.times > 1:
-            each, echoes = tf.repeat(index, order.times), tf.tile(tf.range(order.times), [tf.size(index)])
-            drawn = layout.prepare(plan.pipeline.seed, epoch, each, TENSORFLOW, echoes=echoes)
-            root[ECHOES] = tf.reshape(drawn, [-1, order.times, layout.count])
+        for name, values, sides in zip(("numbers", ECHOES), numbers, ((), (order.times,)), strict=False):
+            root[name] = tf.ensure_shape(values, (None, *sides, layout.count))
         return root
 
     return chunk

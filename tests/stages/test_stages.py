@@ -15,6 +15,8 @@ from scipy import stats
 
 import greenload as gl
 from greenload.array_ops import TENSORFLOW
+from greenload.backends.native import op
+from greenload.backends.native.array_recorder import computed
 from greenload.errors import PipelineError
 from greenload.plans.pipeline import _stage
 from greenload.randomness import base, stage_key, uniforms
@@ -281,7 +283,7 @@ PARAMS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", PARAMS, ids=str)
-def test_params_are_bit_equal_in_tensorflow(stage: Stage) -> None:
+def test_params_are_bit_equal_in_tensorflow_and_as_one_operation(stage: Stage) -> None:
     tf = pytest.importorskip("tensorflow")
     ops = TENSORFLOW
     random = np.random.default_rng(1)
@@ -309,6 +311,15 @@ def test_params_are_bit_equal_in_tensorflow(stage: Stage) -> None:
         assert found.numpy().tobytes() == plain[name][few].tobytes()
     rows, columns = stage.out_size(plain, height, width)
     assert rows.shape == columns.shape == (count,)
+    if not op.usable():
+        return
+    drawn = computed(lambda ops, uniform: [stage.prepare(uniform, ops)], tf.constant(draw))
+    assert drawn[0].numpy().tobytes() == numbers.tobytes()
+    params = computed(
+        lambda ops, n, h, w: list(stage.params(n, h, w, ops).values()), *map(tf.constant, (numbers, height, width))
+    )
+    for name, found in zip(plain, params, strict=True):
+        assert found.numpy().tobytes() == plain[name].tobytes(), name
 
 
 # the float64 reference itself

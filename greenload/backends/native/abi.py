@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
-ABI = 16
+ABI = 17
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 

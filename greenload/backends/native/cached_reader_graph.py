@@ -127,15 +127,17 @@ class _Making:
         """Binary PPMs of files, strings ``[n]``; empty where one can't be decoded, or is too small."""
         readable, sizes = self._files.many(files)
         inputs = self._inputs.of(sizes, None)
-        sides = inputs.sides()
-        done, status = self._made(readable, inputs.rows(), sides)
+        sides = self._inputs.sides(sizes)
+        done, status = self._made(readable, inputs.rows, sides)
         bad = status == Status.BAD_FILE
 
         def again() -> Any:
             which = tf.where(bad)
-            decoded, _ = self._files.pixels(tf.gather_nd(files, which))
-            rows, own = (tf.gather(part, which[:, 0]) for part in (inputs.rows(upright=True), sides))
-            return replaced([done], which, [self._made(decoded, rows, own)[0]])[0]
+            decoded, upright = self._files.pixels(tf.gather_nd(files, which))
+            looked_at = tf.concat([tf.gather_nd(sizes, which)[:, :2], upright[:, 2:]], 1)
+            own = self._inputs.of(looked_at, None)
+            made, _ = self._made(decoded, own.rows, tf.gather_nd(sides, which))
+            return replaced([done], which, [made])[0]
 
         done = tf.cond(tf.reduce_any(bad), again, lambda: done)
         if inputs.enough is None:

@@ -80,16 +80,17 @@ class NativeGraphSegment:
     def batch(self, images: Any, sizes: Any, numbers: Any) -> BatchOutcome:
         """A batch through the segment, as ``GraphSegment`` says."""
         inputs = self._inputs.of(sizes, numbers)
-        choices = inputs.choices()
-        done = self._operation.run(images, sizes, inputs.rows(), choices)
+        done = self._operation.run(images, sizes, inputs.rows, inputs.choices)
         if self._segment.spec_in.encoded:
             bad = done[1] == Status.BAD_FILE
 
             def again() -> tuple[Any, ...]:
                 which = tf.where(bad)
                 files, upright = self._files.pixels(tf.gather_nd(images, which))
-                own = (tf.gather(part, which[:, 0]) for part in (inputs.rows(upright=True), choices))
-                return replaced(done, which, self._operation.run(files, upright, *own))
+                # By the sizes that were looked at: an image that can't be decoded here either has one pixel.
+                looked_at = tf.concat([tf.gather_nd(sizes, which)[:, :2], upright[:, 2:]], 1)
+                own = self._inputs.of(looked_at, tf.gather(numbers, which[:, 0]))  # maybe of no columns
+                return replaced(done, which, self._operation.run(files, upright, own.rows, own.choices))
 
             done = tf.cond(tf.reduce_any(bad), again, lambda: done)
         images, status, reasons = done

@@ -6,14 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from greenload.array_ops import TENSORFLOW
+import numpy as np
+
+from greenload.array_ops import Array, Ops
+from greenload.backends.native.array_recorder import computed
 from greenload.backends.native.layout import Layout
 from greenload.backends.native.table import TABLE
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import reads_params
 from greenload.stages import Params
-from greenload.system.frameworks import tf
+
+
+@dataclass(frozen=True)
+class BatchInputs:
+    """The inputs of a batch, tensors."""
+
+    rows: Any
+    """Of params, float64 ``[n, columns]``."""
+    choices: Any
+    """Int64 ``[n, k]``."""
+    enough: Any | None
+    """As in ``BatchOutcome``."""
 
 
 class Inputs:
@@ -37,45 +51,42 @@ class Inputs:
             sizes: int64 ``[n, 3]``, as ``GraphSegment`` says.
             numbers: prepared random values, float64 ``[n, count]``; ``None`` where no stage draws.
         """
-        height, width = sizes[:, 0], sizes[:, 1]
-        if numbers is None:
-            numbers = tf.zeros([tf.size(height), self._draws.count], tf.float64)
-        first, end = self._segment.first, self._segment.end
-        enough = self._draws.large_enough(numbers, height, width, TENSORFLOW, first=first, end=end)
-        params = self._draws.params(numbers, height, width, self._stages, TENSORFLOW, first=first)
-        return BatchInputs(self.layout, height, width, sizes[:, 2], enough, params)
+
+        def inputs(ops: Ops, sizes: Array, *drawn: Array) -> list[Array]:
+            height, width, turns = (sizes[..., k] for k in range(3))
+            numbers = drawn[0] if drawn else self._no_numbers(height, ops)
+            params = self._params(numbers, height, width, ops)
+            rows = self.layout.rows(params, _further(height, width, turns), ops)
+            choices = self.layout.choices(params)
+            enough = self._draws.large_enough(
+                numbers, height, width, ops, first=self._segment.first, end=self._segment.end
+            )
+            return [
+                ops.f64(height)[..., None][..., :0] if rows is None else rows,
+                ops.concat(choices, -1) if choices else height[..., None][..., :0],
+                *([] if enough is None else [enough]),
+            ]
+
+        rows, choices, *enough = computed(inputs, sizes, *([] if numbers is None else [numbers]))
+        return BatchInputs(rows, choices, enough[0] if enough else None)
+
+    def sides(self, sizes: Any) -> Any:
+        """Rows and columns of the images that leave, int64 ``[n, 2]``, where no stage draws."""
+
+        def leaving(ops: Ops, sizes: Array) -> list[Array]:
+            height, width, turns = (sizes[..., k] for k in range(3))
+            params = self._params(self._no_numbers(height, ops), height, width, ops)
+            sides = self.layout.sides(params, _further(height, width, turns), height, width)
+            return [ops.stack([height * 0 + ops.i64(side) for side in sides], axis=-1)]
+
+        return computed(leaving, sizes)[0]
+
+    def _no_numbers(self, height: Array, ops: Ops) -> Array:
+        return ops.f64(height)[..., None] * ops.f64(np.zeros(self._draws.count))
+
+    def _params(self, numbers: Array, height: Array, width: Array, ops: Ops) -> Mapping[int, Params]:
+        return self._draws.params(numbers, height, width, self._stages, ops, first=self._segment.first)
 
 
-@dataclass(frozen=True)
-class BatchInputs:
-    """The inputs of a batch, tensors."""
-
-    layout: Layout
-    height: Any
-    """Rows of each image as it is to be seen, int64 ``[n]``."""
-    width: Any
-    turns: Any
-    """The EXIF orientation that is to be applied to each, int64 ``[n]``."""
-    enough: Any | None
-    """As in ``BatchOutcome``."""
-    params: Mapping[int, Params]
-    """Of stages, by their indices."""
-
-    def rows(self, upright: bool = False) -> Any:
-        """Rows of params, float64 ``[n, columns]``; ``upright`` for images that were turned already."""
-        made = self.layout.rows(self.params, self._further(upright), TENSORFLOW)
-        return tf.zeros([tf.size(self.height), 0], tf.float64) if made is None else made
-
-    def choices(self) -> Any:
-        """Int64 ``[n, k]``."""
-        drawn = self.layout.choices(self.params)
-        return TENSORFLOW.concat(drawn, -1) if drawn else tf.zeros([tf.size(self.height), 0], tf.int64)
-
-    def sides(self) -> Any:
-        """Rows and columns of the images that leave, int64 ``[n, 2]``."""
-        sides = self.layout.sides(self.params, self._further(False), self.height, self.width)
-        return tf.stack([tf.cast(side, tf.int64) + tf.zeros_like(self.height) for side in sides], 1)
-
-    def _further(self, upright: bool) -> Params:
-        turns = tf.ones_like(self.turns) if upright else self.turns
-        return {"orientation": turns, "upright_height": self.height, "upright_width": self.width}
+def _further(height: Array, width: Array, turns: Array) -> Params:
+    return {"orientation": turns, "upright_height": height, "upright_width": width}

@@ -40,7 +40,7 @@ def operations() -> Any:
         loaded = tf.load_op_library(str(FILE))
     except (OSError, tf.errors.OpError) as error:
         raise BackendUnavailable(f"TensorFlow can't load the kernel's operations: {error}") from None
-    if not hasattr(loaded, "greenload_run") or not hasattr(loaded, "greenload_keep"):
+    if not all(hasattr(loaded, name) for name in ("greenload_run", "greenload_keep", "greenload_arrays")):
         raise BackendUnavailable(f"TensorFlow {tf.__version__} lacks functions that the kernel's operations need")
     return loaded
 

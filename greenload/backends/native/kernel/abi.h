@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-#define GL_ABI 16         /* raised with every change of this file; the Python side checks it */
+#define GL_ABI 17         /* raised with every change of this file; the Python side checks it */
 #define GL_REASON 256     /* bytes of a reason, its zero included */
 #define GL_NAME 96        /* bytes of a counter's name, its zero included */
 

@@ -1,6 +1,7 @@
 // What every operation needs: its tensors, its kernel's life, and how it is registered.
 #pragma once
 #include <exception>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -25,6 +26,9 @@ class Call {
     return false;
   }
   bool failed() const { return TF_GetCode(status_) != OK; }
+  int inputs() const { return TF_NumInputs(context_); }
+  int outputs() const { return TF_NumOutputs(context_); }
+  Type expected(int index) const { return TF_ExpectedOutputDataType(context_, index); }  // of an output
   // Both are null where this fails, or has failed before.
   Tensor* input(int index) {
     Tensor* tensor = nullptr;
@@ -38,13 +42,12 @@ class Call {
 
  private:
   Tensor* kept(Tensor* tensor) {
-    tensors_[count_++] = tensor;
+    tensors_.push_back(tensor);
     return failed() ? nullptr : tensor;
   }
   Context* context_;
   Status* status_;
-  Tensor* tensors_[8] = {};
-  int count_ = 0;
+  std::vector<Tensor*> tensors_;
 };
 
 template <class Value>
@@ -64,6 +67,8 @@ void compute(void* kernel, Context* context) {
   Call call(context);
   try {
     run(*static_cast<Kernel*>(kernel), call);
+  } catch (const std::invalid_argument& error) {
+    call.fail(INVALID_ARGUMENT, error.what());
   } catch (const std::exception& error) {
     call.fail(RESOURCE_EXHAUSTED, error.what());
   }

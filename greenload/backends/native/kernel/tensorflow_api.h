@@ -37,6 +37,9 @@ enum Type {                                                           // tf_data
   F(TF_TensorElementCount, int64_t, const Tensor*)                                                         \
   F(TF_GetInput, void, Context*, int, Tensor**, Status*)                                                   \
   F(TF_AllocateOutput, Tensor*, Context*, int, Type, const int64_t*, int, size_t, Status*)                 \
+  F(TF_NumInputs, int, Context*)                                                                           \
+  F(TF_NumOutputs, int, Context*)                                                                          \
+  F(TF_ExpectedOutputDataType, Type, Context*, int)                                                        \
   F(TF_StepId, int64_t, Context*)                                                                          \
   F(TF_OpKernelContext_Failure, void, Context*, Status*)                                                   \
   F(TF_OpKernelConstruction_Failure, void, Construction*, Status*)                                         \
