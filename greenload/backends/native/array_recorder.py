@@ -39,7 +39,7 @@ class Recorded:
 
     __array_ufunc__ = None  # so that an array of NumPy leaves an operation with this one to it
 
-    def __init__(self, recorder: Recorder, value: int, dtype: str, rank: int) -> None:
+    def __init__(self, recorder: _Recorder, value: int, dtype: str, rank: int) -> None:
         self.recorder, self.value, self.dtype, self.rank = recorder, value, dtype, rank
 
     __hash__ = object.__hash__
@@ -146,7 +146,7 @@ class Recorded:
         raise TypeError("a recorded array can't be iterated")
 
 
-class Recorder(Ops):
+class _Recorder(Ops):
     """``Ops`` that record what is done, in place of doing it. What is done twice is recorded once."""
 
     library: Any = None  # every operation that libraries call alike is here, too
@@ -314,7 +314,7 @@ def recorded(function: Callable[..., Sequence[Array]], inputs: Sequence[tuple[st
     Raises:
         TypeError: it does what no array program can.
     """
-    recorder = Recorder()
+    recorder = _Recorder()
     arrays = [recorder.input(*given) for given in inputs]
     outputs = [recorder._recorded(array) for array in function(recorder, *arrays)]
     return recorder.program(len(inputs), outputs)

@@ -15,7 +15,7 @@ import greenload as gl
 from greenload import randomness
 from greenload.array_ops import NUMPY, Array, Ops
 from greenload.backends.native import op
-from greenload.backends.native.array_recorder import Recorder, computed, recorded
+from greenload.backends.native.array_recorder import computed, recorded
 from greenload.system.frameworks import tf
 
 pytestmark = pytest.mark.skipif(not op.usable(), reason="the kernel's operations for TensorFlow can't be used here")
@@ -145,9 +145,3 @@ def test_a_graph_does_not_grow_with_what_stages_draw(sample_folder: Path) -> Non
     many, _ = operations(gl.RandAugment(), gl.ColorJitter(0.3), gl.RandomRotation(10))
     assert "GreenloadArrays" in names and not names & {"While", "StatelessWhile", "BitwiseXor"}
     assert many <= few + 5
-
-
-def test_a_recorder_counts_no_array_of_another() -> None:
-    first = Recorder().input("float64", 1)
-    with pytest.raises(TypeError):
-        bool(first)
