@@ -254,20 +254,24 @@ def _one(build: Build, samples: int) -> _One:
     count, begin = build.samples, build.begin_cpu_s
     later = _sound(build.later) or [build.start]
     epochs = sum(window.samples for window in later) / count
-    apart = 0.0 if build.begins else begin  # of later epochs
-    later_s = sum(window.cpu_s for window in later) / epochs + apart
-    first_s, first = later_s, later
-    if build.filling is not None:
-        first_s, first = build.filling.cpu_s, [build.filling]
+    first = [build.filling] if build.filling is not None else later
 
-    def a_sample(epoch_s: float) -> float:
-        # An epoch can't take less than its beginning: a tenth stays, where noise says so.
-        return max(epoch_s - begin, 0.1 * epoch_s) / count + begin / samples
+    def own(epoch_s: float, windows: Sequence[Observation]) -> float:
+        """What an epoch takes without its beginning: of windows whose epochs had iterators of their own it is part."""
+        if windows is later and not build.begins:
+            return epoch_s
+        return max(epoch_s - begin, 0.1 * epoch_s)  # it can't take less: a tenth stays, where noise says so
 
-    def wall(windows: Sequence[Observation], more_s: float) -> float:
+    later_s = own(sum(window.cpu_s for window in later) / epochs, later)
+    first_s = later_s if first is later else own(first[0].cpu_s, first)
+
+    def a_sample(own_s: float) -> float:
+        return own_s / count + begin / samples
+
+    def wall(windows: Sequence[Observation]) -> float:
         # The least disturbed window: what other processes take from it isn't the plan's. Beginning an epoch runs on one
         # processor, so its CPU seconds are wall seconds.
-        return a_sample(min(window.work_ns / window.samples for window in windows) / 1e9 * count + more_s)
+        return a_sample(own(min(window.work_ns / window.samples for window in windows) / 1e9 * count, windows))
 
     def joules(cpu_s: float, *kinds: Sequence[Observation]) -> dict[str, float]:
         """Of the first kind of windows in which a domain was read: one that misses it isn't one without joules."""
@@ -280,11 +284,11 @@ def _one(build: Build, samples: int) -> _One:
         return found
 
     return _One(
-        start_cpu_s=max(0.0, build.start.cpu_s - first_s),
+        start_cpu_s=max(0.0, build.start.cpu_s - first_s - begin),
         first_cpu_s=a_sample(first_s),
         later_cpu_s=a_sample(later_s),
-        first_wall_s=wall(first, 0.0 if build.filling is not None else apart),
-        later_wall_s=wall(later, apart),
+        first_wall_s=wall(first),
+        later_wall_s=wall(later),
         first_energy_j=joules(a_sample(first_s), first, later),
         later_energy_j=joules(a_sample(later_s), later, first),
     )

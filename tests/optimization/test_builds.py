@@ -84,6 +84,14 @@ def test_later_epochs_without_their_beginning_get_it_added() -> None:
     assert nothing_kept.start_cpu_s.value == pytest.approx(3.0 - 0.5)
 
 
+def test_what_few_samples_take_stays_as_it_was_seen_however_long_an_epoch_takes_to_begin() -> None:
+    """A hundred tiny samples take 3 ms, of epochs that take 80 ms to begin."""
+    build = replace(built(filling=None, begin=0.08, later=(0.003,)), begins=False)
+    rates = exact_rates(build, Drawn(samples=100, of=1000))
+    assert rates.later_cpu_s.value == pytest.approx((0.08 + 10 * 0.003) / 1000)
+    assert rates.first_cpu_s.value == rates.later_cpu_s.value
+
+
 def test_windows_of_several_epochs_are_of_one() -> None:
     build = replace(built(), later=(window(1.2, samples=300, wall_s=0.6), window(1.6, samples=400, wall_s=0.8)))
     rates = exact_rates(build, Drawn(samples=100, of=100))
