@@ -200,6 +200,23 @@ def percent(share: float | None, *, fine: bool = False) -> str:
     return f"{share * 100:{digits}} %".replace("-0 %", "0 %").replace("-", "−")
 
 
+def more_text(more: float, *interval: float) -> str:
+    """How much more something is than another thing, which is to follow: ``"31 % more than"``, ``"4.2 times
+    as much as"``.
+
+    Args:
+        more: relative: 0.31 for 31 %. From twice as much on it is said as a factor.
+        interval: its bounds, if they are to be said: ``"31 % (20 % to 45 %) more than"``.
+    """
+    times = more >= 1
+
+    def one(share: float) -> str:
+        return f"{1 + share:.2g}" if times else percent(share, fine=not interval)
+
+    bounds = f" ({one(interval[0])} to {one(interval[1])})" if interval else ""
+    return f"{one(more)} times{bounds} as much as" if times else f"{one(more)}{bounds} more than"
+
+
 def bytes_text(count: float) -> str:
     """Bytes with a decimal unit: ``"82.1 kB"``."""
     for unit in ("B", "kB", "MB", "GB", "TB"):

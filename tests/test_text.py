@@ -27,6 +27,7 @@ from greenload.text import (
     bytes_text,
     call_count,
     error_line,
+    more_text,
     one_line,
     percent,
     printable,
@@ -187,3 +188,10 @@ def test_foreign_errors_are_one_line() -> None:
 def test_text_needs_no_numpy() -> None:
     script = "import sys, greenload.text, greenload.errors; assert not {'numpy', 'scipy', 'rich'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_how_much_more_is_a_share_and_from_twice_on_a_factor() -> None:
+    assert more_text(0.31) == "31 % more than" and more_text(0.021) == "2.1 % more than"
+    assert more_text(7.46) == "8.5 times as much as" and more_text(1.0) == "2 times as much as"
+    assert more_text(0.31, 0.2, 0.45) == "31 % (20 % to 45 %) more than"
+    assert more_text(2.3, 0.9, 4.3) == "3.3 times (1.9 to 5.3) as much as"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -47,7 +48,9 @@ def cost_chart(found: Outcome) -> CostChart | None:
     costs = {
         candidate.name: quantity.unit.of(quantity.of(candidate.outlay))
         for candidate in views.measured(found)
-        if candidate.outlay is not None and quantity.of(candidate.outlay).value is not None
+        if candidate.outlay is not None
+        and quantity.of(candidate.outlay).value is not None
+        and math.isfinite(candidate.ram_bytes)
     }
     shown = [candidate for candidate in views.measured(found) if candidate.name in costs]
     most = max((candidate.ram_bytes for candidate in shown), default=0.0)

@@ -57,8 +57,6 @@ class Outcome:
     notes: tuple[str, ...] = ()
     key: str = ""
     """Fingerprint of what was searched: a search goes on from a file of the same one alone."""
-    finished: bool = True
-    """Whether the search ended by itself; else it was stopped, and goes on from its file."""
 
     def __post_init__(self) -> None:
         names = [candidate.name for candidate in self.candidates]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -68,9 +69,8 @@ def _title(found: Outcome) -> str:
 
 
 def _warning(found: Outcome) -> str:
-    parts = [f"{views.verdict(found)}"] if found.unmet else []
-    parts += [] if found.finished else ["it was stopped before its end: the same call goes on from its file"]
-    return ". ".join(f"{part[0].upper()}{part[1:]}" for part in parts)
+    said = f"{views.verdict(found)}" if found.unmet else ""
+    return said[:1].upper() + said[1:]
 
 
 def _sentences(found: Outcome) -> Iterator[str]:
@@ -86,7 +86,7 @@ def _headlines(found: Outcome) -> Iterator[dict[str, str]]:
     yield _headline(label, best.name, _does(best)) | {"wide": "on a telephone"}
     for quantity in views.quantities(found):
         yield from _saved(found, quantity)
-    memory = bytes_text(best.ram_bytes) if best.ram_bytes else "nothing"
+    memory = views.held_text(best.ram_bytes) if best.ram_bytes else "nothing"
     disk = f"; {bytes_text(best.disk_bytes)} on disk" if best.disk_bytes else ""
     yield _headline("Held in memory", memory, f"{bytes_text(found.training.ram)} allowed{disk}")
     rate = best.rates.later_samples_per_s
@@ -165,7 +165,9 @@ def _cells(found: Outcome, candidate: Candidate) -> Iterator[dict[str, str]]:
 
 
 def _bytes_cell(count: float) -> dict[str, str]:
-    return text_cell(bytes_text(count) if count else DASH, count)
+    return text_cell(
+        bytes_text(count) if count and math.isfinite(count) else DASH, count if math.isfinite(count) else None
+    )
 
 
 def _priced(candidate: Candidate) -> str:

@@ -40,7 +40,7 @@ from scipy.special import stdtrit
 
 from greenload.energy.figures import Figure
 from greenload.report.record import Record
-from greenload.text import DASH, percent
+from greenload.text import DASH, more_text
 
 LEAST_ROUNDS = 2
 """Rounds of the finalists, at least: independent builds of each."""
@@ -332,7 +332,7 @@ def _failure(build: BuildCost) -> str:
 
 
 def _behind(more: Figure, leader: str, number: int) -> str:
-    return f"it costs {_interval(more)} more than {leader}, in {_builds(number)}"
+    return f"it costs {_interval(more)} {leader}, in {_builds(number)}"
 
 
 def _late(more: Figure, leader: str, number: int) -> str:
@@ -342,7 +342,7 @@ def _late(more: Figure, leader: str, number: int) -> str:
 def _interval(more: Figure) -> str:
     if more.value is None or more.low is None or more.high is None:
         return DASH
-    return f"{percent(more.value)} ({percent(more.low)} to {percent(more.high)})"
+    return more_text(more.value, more.low, more.high)
 
 
 def _builds(number: int) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from greenload.energy.figures import Figure
 from greenload.report.record import Record
@@ -81,7 +83,7 @@ class Candidate(Record):
     today: bool = False
     """Whether it is the plan of the pipeline as it was given."""
     ram_bytes: float = 0.0
-    """Held in memory between epochs."""
+    """Held in memory between epochs; infinite where it isn't known, which JSON says as null."""
     disk_bytes: float = 0.0
     """Kept on disk."""
     expected_cpu_s: float | None = None
@@ -94,7 +96,17 @@ class Candidate(Record):
     """Why it wasn't chosen, in one sentence; empty for the winner."""
     break_even_epoch: int | None = None
     """The first epoch at whose end what has to be prepared has paid off against the cheapest plan that keeps nothing;
-    None where it never does, or where nothing is prepared."""
+    None where it never does, where nothing is prepared, or where later epochs of the two can't be told apart."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """In the report's JSON shape."""
+        data = super().to_dict()
+        return data if math.isfinite(self.ram_bytes) else data | {"ram_bytes": None}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        return super().from_dict({**data, "ram_bytes": math.inf} if data.get("ram_bytes", 0.0) is None else data)
 
 
 @dataclass(frozen=True, kw_only=True)

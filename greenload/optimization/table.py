@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
@@ -29,8 +30,6 @@ def render_optimization(found: Outcome) -> RenderableType:
         said = [Sentence(printable(text), indent=2) for text in texts]
         lines += [Sentence(head, "bold"), *said] if said else []
     lines += [Sentence(printable(f"note: {note}"), "dim") for note in (*found.coefficients.left_out, *found.notes)]
-    if not found.finished:
-        lines.append(Sentence("not finished: search again with the same file, and it goes on", "bold"))
     return Group(*lines)
 
 
@@ -67,7 +66,7 @@ def _model(said: str) -> str:
 
 
 def _bytes(count: float) -> str:
-    return bytes_text(count) if count else DASH
+    return bytes_text(count) if count and math.isfinite(count) else DASH
 
 
 def _name(found: Outcome, candidate: Candidate) -> Text:

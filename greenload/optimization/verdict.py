@@ -29,7 +29,7 @@ from greenload.optimization.race import Differences
 from greenload.optimization.records import Candidate, Outlay
 from greenload.optimization.training import Training
 from greenload.report.comparison import ratio
-from greenload.text import bytes_text, number_text, percent
+from greenload.text import bytes_text, more_text, number_text, percent
 
 TIE_MOST = 0.02
 """By how much, relative, a plan may cost more by its mean and be chosen for being simpler."""
@@ -107,7 +107,7 @@ def judge(
                 candidate,
                 lost=why_lost(candidate, winner, training, parted, left or {}),
                 break_even_epoch=None
-                if baseline is None or not candidate.kept or candidate in rest
+                if baseline is None or candidate in rest or not _pays_off(candidate, baseline)
                 else break_even(candidate, baseline, training, coefficients),
             )
             for candidate in (*ranked, *unfit, *rest)
@@ -127,6 +127,8 @@ def breaks(candidate: Candidate, training: Training) -> str:
         (candidate.ram_bytes, training.ram, "in memory"),
         (candidate.disk_bytes, training.disk, "on disk"),
     ):
+        if math.isinf(held) and held > given:
+            return f"how much it keeps {where} isn't known, and {bytes_text(given)} may be kept"
         if held > given:
             return f"it keeps {bytes_text(held)} {where}, where {bytes_text(given)} may be kept"
     if candidate.threads > training.threads:
@@ -230,6 +232,15 @@ def break_even(candidate: Candidate, baseline: Candidate, training: Training, co
     return 1 if behind <= 0 else 1 + math.ceil(behind / gain - 1e-9)
 
 
+def _pays_off(candidate: Candidate, baseline: Candidate) -> bool:
+    """Whether a plan prepares anything, and its later epochs can be told from the other's: else no epoch is known at
+    which it has paid off."""
+    if not candidate.kept:
+        return False
+    quotient = ratio(candidate.rates.later_cpu_s, baseline.rates.later_cpu_s)
+    return quotient is not None and not (quotient.low or 0.0) <= 1 <= (quotient.high or math.inf)
+
+
 def nearest_plan(candidates: Sequence[Candidate], training: Training) -> str:
     """The name of the plan that gives the most samples a second, of those that break no other bound; else empty."""
     free = replace(training, demand=None)
@@ -280,7 +291,7 @@ def why_lost(
     if not parted(candidate.name, winner.name):
         return _tied(candidate, winner, training)
     more = _more(candidate, winner, training)
-    said = left.get(candidate.name) or f"it costs {percent(more, fine=True)} more than {winner.name}"
+    said = left.get(candidate.name) or f"it costs {more_text(more)} {winner.name}"
     dearest = _dearest_part(candidate.outlay, winner.outlay) if training.objective == "energy" else ""
     return f"{said}; most of it {dearest}" if dearest else said
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -168,7 +169,7 @@ def holds(found: Outcome, candidate: Candidate) -> str:
     """What a plan keeps and needs, in one sentence: memory, disk, threads, rate."""
     training = found.training
     share = f", {percent(candidate.share)} of the set" if candidate.kept and candidate.share < 1 else ""
-    memory = bytes_text(candidate.ram_bytes) if candidate.ram_bytes else "nothing"
+    memory = held_text(candidate.ram_bytes) if candidate.ram_bytes else "nothing"
     disk = f", {bytes_text(candidate.disk_bytes)} on disk" if candidate.disk_bytes else ""
     rate = candidate.rates.later_samples_per_s
     speed = f", {amount(rate, resolve=False)} images/s" if rate.value is not None else ""
@@ -179,6 +180,11 @@ def holds(found: Outcome, candidate: Candidate) -> str:
     )
 
 
+def held_text(count: float) -> str:
+    """Bytes held, or that nobody knows how many: of images whose size isn't known before they are made."""
+    return bytes_text(count) if math.isfinite(count) else "an unknown number of bytes"
+
+
 def threads_text(threads: int) -> str:
     """``"2 threads"``."""
     return f"{threads} thread{'' if threads == 1 else 's'}"
@@ -186,7 +192,8 @@ def threads_text(threads: int) -> str:
 
 def lost_text(found: Outcome, candidate: Candidate) -> str:
     """Why a plan wasn't chosen, without the winner's name, which stands above."""
-    return candidate.lost.replace(f" than {found.winner}", "").rstrip(".")
+    lost = candidate.lost.replace(f" than {found.winner}", "").replace(f" as much as {found.winner}", " as much")
+    return lost.rstrip(".")
 
 
 def pays_off(candidate: Candidate) -> str:

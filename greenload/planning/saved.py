@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from greenload import scalars
 from greenload.backends import registry
 from greenload.backends.tables import CACHE_TABLE, TABLES
-from greenload.errors import BackendUnavailable, PipelineError, ReportError, SourceError
+from greenload.errors import BackendUnavailable, PipelineError, ReportError, SourceError, UsageError
 from greenload.machine import machine
 from greenload.planning.cache_form import default_ram
 from greenload.planning.choose import on_backend
@@ -47,6 +48,7 @@ def load_plan(path: str | os.PathLike[str], source: Source | None = None) -> Pla
             moved.
 
     Raises:
+        UsageError: ``path`` isn't one.
         ReportError: the file can't be read, isn't JSON, is damaged, or is no plan of this version; names the file.
         SourceError: the source that it names is gone, or it was of ``Arrays`` and no ``source`` is given.
         BackendUnavailable: a backend that it names can't run here; names the remedy.
@@ -55,6 +57,7 @@ def load_plan(path: str | os.PathLike[str], source: Source | None = None) -> Pla
         >>> gl.make_plan(train).save("plan.json")
         >>> gl.load(gl.load_plan("plan.json"))
     """
+    scalars.path(UsageError, "path", path)
     try:
         data = json_data.parse(file_input.read_any(path, json_data.LARGEST_BYTES)).data
     except OSError as error:

@@ -11,7 +11,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from greenload.errors import ReportError
+from greenload import scalars
+from greenload.errors import ReportError, UsageError
 from greenload.machine import machine
 from greenload.plans.steps import CacheSpec, Step
 from greenload.stages import primitives as p
@@ -66,8 +67,10 @@ def write(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     """Write a plan's file: all of it, or the file stays as it was.
 
     Raises:
+        UsageError: ``path`` isn't one.
         ReportError: it can't be written.
     """
+    scalars.path(UsageError, "path", path)
     try:
         file_output.write(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
     except OSError as error:

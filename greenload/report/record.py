@@ -10,7 +10,8 @@ from dataclasses import fields, is_dataclass
 from types import UnionType
 from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
 
-from greenload.errors import ReportError
+from greenload import scalars
+from greenload.errors import ReportError, UsageError
 from greenload.system import file_input, file_output, json_data
 from greenload.system.json_data import DataError
 
@@ -46,8 +47,10 @@ def save_json(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     """Write a report's data: all of it, or the file stays as it was.
 
     Raises:
+        UsageError: ``path`` isn't one.
         ReportError: the file can't be written, or the data hold what JSON can't.
     """
+    scalars.path(UsageError, "path", path)
     try:
         file_output.write(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
     except OSError as error:
@@ -60,8 +63,10 @@ def save_page(path: str | os.PathLike[str], page: str) -> None:
     """Write a report's page: all of it, or the file stays as it was.
 
     Raises:
+        UsageError: ``path`` isn't one.
         ReportError: the file can't be written.
     """
+    scalars.path(UsageError, "path", path)
     try:
         file_output.write(path, page)
     except OSError as error:
@@ -76,8 +81,10 @@ def load_record(path: str | os.PathLike[str], read: Callable[[Any], _Read]) -> _
         read: makes the record of the document; its `ReportError` gets the path in front.
 
     Raises:
+        UsageError: ``path`` isn't one.
         ReportError: the file can't be read, isn't JSON, or isn't such a record; names the file.
     """
+    scalars.path(UsageError, "path", path)
     try:
         data = json_data.parse(file_input.read_any(path, json_data.LARGEST_BYTES)).data
     except OSError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -169,13 +171,32 @@ def test_the_winner_and_why_the_others_lost() -> None:
     assert (verdict.winner, verdict.runner_up) == ("keeps", "streams")
     assert [one.name for one in verdict.candidates] == ["keeps", "streams", "slow", "big", "untried"]
     assert lost["streams"].startswith("it costs ")
-    assert lost["streams"].endswith("more than keeps; most of it in later epochs")
+    assert lost["streams"].endswith(" times as much as keeps; most of it in later epochs")
     assert lost["slow"].startswith(left["slow"])
     assert lost["big"] == "it keeps 5.0 GB in memory, where 4.0 GB may be kept"
     assert lost["untried"] == "it wasn't run: 5 ms of CPU a sample are expected of it"
     assert verdict.candidates[0].outlay is not None
     assert verdict.candidates[-1].outlay is None
     assert verdict.pareto == ("streams", "keeps")
+
+
+def test_no_break_even_is_claimed_where_later_epochs_are_not_told_apart() -> None:
+    def told(share: float) -> int | None:
+        later = figure(0.0015, share)
+        keeps = replace(KEEPS, rates=replace(KEEPS.rates, later_cpu_s=later))
+        verdict = judge([STREAMS, keeps], TRAINING, COEFFICIENTS)
+        return next(one for one in verdict.candidates if one.name == "keeps").break_even_epoch
+
+    assert told(0.1) is not None
+    assert told(0.5) is None, "they may cost as much as streaming"
+
+
+def test_memory_that_is_not_known_keeps_to_no_bound_and_is_null_in_json() -> None:
+    unknown = replace(KEEPS, ram_bytes=math.inf)
+    assert breaks(unknown, TRAINING) == "how much it keeps in memory isn't known, and 4.0 GB may be kept"
+    written = json.dumps(unknown.to_dict(), allow_nan=False)
+    assert json.loads(written)["ram_bytes"] is None
+    assert Candidate.from_dict(json.loads(written)) == unknown
 
 
 def test_ties_are_told_by_paired_differences_where_there_are_any() -> None:

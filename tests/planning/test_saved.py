@@ -286,3 +286,11 @@ def test_records_come_back(photos: Path, tmp_path: Path) -> None:
     assert again(plan, tmp_path) == plan
     listed = usual(Files([str(path) for path in sorted(photos.glob("*/*.jpg"))], list(range(COUNT))), "native")
     assert again(listed, tmp_path) == listed
+
+
+@pytest.mark.parametrize("path", [None, 3, "", b"plan.json"])
+def test_what_is_no_path_is_refused_by_all_that_read_or_write_files(path: Any) -> None:
+    plan = make_plan(Pipeline(Arrays(np.zeros((2, 4, 4, 3), np.uint8)), ToDtype("float32"), Batch(2)), "tf")
+    for call in (plan.save, gl.load_plan, gl.Report.load, gl.Optimization.load, gl.Comparison.load):
+        with pytest.raises(gl.UsageError, match=r"path must be a file's path, not .*: give one such as 'file.json'"):
+            call(path)
