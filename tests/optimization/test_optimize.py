@@ -22,6 +22,7 @@ from greenload.optimization import optimize as optimize_module
 from greenload.optimization.data import Optimization
 from greenload.optimization.optimize import optimize
 from greenload.optimization.outlay import outlay
+from greenload.optimization.pace import better
 from greenload.optimization.records import Candidate
 from greenload.optimization.search import Choice
 from greenload.optimization.session import Teller, drawn_indices, silent
@@ -166,6 +167,19 @@ def test_joules_of_counters_are_the_winners_figures(train: gl.Pipeline, emulated
     (run, *_) = found.held_out
     assert run.seen_energy_j == pytest.approx(emulated.power.busy_core_w * run.seen_cpu_s, rel=0.4)
     assert run.predicted_energy_j.value == pytest.approx(run.seen_energy_j, rel=0.6)
+
+
+@slow
+@pytest.mark.alone
+def test_racing_to_idle_is_run_beside_keeping_pace_where_a_counter_reads(
+    train: gl.Pipeline, emulated: PowercapEmulator
+) -> None:
+    found = optimize(train, epochs=3, ram=0, demand=2, threads=2, seconds=16)
+    assert [pace.threads for pace in found.pace] == [1, 2]
+    least = emulated.power.idle_w
+    assert all(pace.power_w.value is not None and pace.power_w.value > 0.8 * least for pace in found.pace)
+    told = better(found.pace)
+    assert found.best.threads == (told.threads if told else 1), "nothing tells them apart: no more threads than needed"
 
 
 def test_what_is_wrong_is_said_at_once(train: gl.Pipeline, tmp_path: Path) -> None:

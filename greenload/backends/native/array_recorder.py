@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from greenload.array_ops import Array, Ops
+from greenload.array_ops import TENSORFLOW, Array, Ops
 from greenload.backends.native.array_program import KINDS, Instruction, Opcode, Program, serialized
 from greenload.backends.native.op import operations
 
@@ -321,16 +321,20 @@ def recorded(function: Callable[..., Sequence[Array]], inputs: Sequence[tuple[st
 
 
 def computed(function: Callable[..., Sequence[Array]], *inputs: Any) -> list[Any]:
-    """What a function gives of tensors, as one operation.
+    """What a function gives of tensors, as one operation; as TensorFlow's own where it does what no array program can,
+    as the stage of a user may: raise to a power, call ``ops.library``.
 
     Args:
         function: of ``ops`` and arrays, to arrays.
         inputs: int64 or float64, of known rank.
 
     Returns:
-        Tensors of known rank, their sides unknown.
+        Tensors of known rank.
     """
-    program = recorded(function, [(tensor.dtype.name, tensor.shape.rank) for tensor in inputs])
+    try:
+        program = recorded(function, [(tensor.dtype.name, tensor.shape.rank) for tensor in inputs])
+    except Exception:  # whatever such a stage meets; if it is at fault itself, TensorFlow says so
+        return list(function(TENSORFLOW, *inputs))
     outputs = operations().greenload_arrays(inputs=inputs, outputs_types=program.dtypes, program=program.words)
     for output, rank in zip(outputs, program.ranks, strict=True):
         output.set_shape([None] * rank)

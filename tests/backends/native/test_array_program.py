@@ -94,9 +94,20 @@ def test_what_happens_twice_is_recorded_once_and_what_nobody_needs_is_left_out()
         lambda ops, a: [ops.where(a, a, a)],
     ],
 )
-def test_what_tensorflow_would_refuse_is_refused(function: Any) -> None:
+def test_what_no_program_can_do_is_not_recorded(function: Any) -> None:
     with pytest.raises(TypeError):
         recorded(function, [("float64", 1)])
+
+
+def test_what_only_tensorflow_and_numpy_can_do_is_left_to_tensorflow() -> None:
+    def function(ops: Ops, a: Array) -> list[Array]:
+        return [ops.library.abs(a) ** 2 + a % 0.5]
+
+    values = np.array([-1.75, 0.0, 3.0])
+    (found,) = computed(function, tf.constant(values))
+    assert np.array_equal(found.numpy(), function(NUMPY, values)[0])
+    with pytest.raises(ZeroDivisionError):
+        computed(lambda ops, a: [a * (1 // 0)], tf.constant(values))
 
 
 def test_arrays_that_do_not_fit_are_refused_while_it_runs() -> None:
