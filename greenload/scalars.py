@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,22 +68,6 @@ def positive(error: type[GreenloadError], name: str, value: Any, otherwise: str 
     if integer is None or integer < 1:
         raise error(f"{name} must be a positive integer{otherwise}, not {value!r}")
     return integer
-
-
-def path(error: type[GreenloadError], name: str, value: Any) -> None:
-    """Make sure that a value names a file: a text, or a path of ``pathlib``.
-
-    Args:
-        error: what is raised.
-        name: the argument's name.
-        value: what was given.
-
-    Raises:
-        GreenloadError: ``error``, where it is another value.
-    """
-    text = os.fspath(value) if isinstance(value, str | os.PathLike) else ""
-    if not text:
-        raise error(f"{name} must be a file's path, not {value!r}: give one such as 'file.json'")
 
 
 def one_of(error: type[GreenloadError], name: str, value: Any, choices: Sequence[str]) -> None:

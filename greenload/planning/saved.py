@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from greenload import scalars
 from greenload.backends import registry
 from greenload.backends.tables import CACHE_TABLE, TABLES
-from greenload.errors import BackendUnavailable, PipelineError, ReportError, SourceError, UsageError
+from greenload.errors import BackendUnavailable, PipelineError, ReportError, SourceError
 from greenload.machine import machine
 from greenload.planning.cache_form import default_ram
 from greenload.planning.choose import on_backend
@@ -25,6 +24,7 @@ from greenload.sources import Source
 from greenload.sources.formats import KINDS
 from greenload.specs import CACHE_FORMS, CacheForm
 from greenload.system import file_input, json_data
+from greenload.system.file_paths import check_path
 from greenload.system.json_data import DataError, Value
 from greenload.system.notices import notify
 from greenload.text import printable
@@ -57,7 +57,7 @@ def load_plan(path: str | os.PathLike[str], source: Source | None = None) -> Pla
         >>> gl.make_plan(train).save("plan.json")
         >>> gl.load(gl.load_plan("plan.json"))
     """
-    scalars.path(UsageError, "path", path)
+    check_path(path)
     try:
         data = json_data.parse(file_input.read_any(path, json_data.LARGEST_BYTES)).data
     except OSError as error:

@@ -11,12 +11,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from greenload import scalars
-from greenload.errors import ReportError, UsageError
+from greenload.errors import ReportError
 from greenload.machine import machine
 from greenload.plans.steps import CacheSpec, Step
 from greenload.stages import primitives as p
 from greenload.system import file_output
+from greenload.system.file_paths import check_path
 
 FORMAT = "greenload.plan/1"
 """What a plan's file begins with; another number is another format."""
@@ -70,7 +70,7 @@ def write(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
         UsageError: ``path`` isn't one.
         ReportError: it can't be written.
     """
-    scalars.path(UsageError, "path", path)
+    check_path(path)
     try:
         file_output.write(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
     except OSError as error:

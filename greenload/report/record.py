@@ -10,9 +10,9 @@ from dataclasses import fields, is_dataclass
 from types import UnionType
 from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
 
-from greenload import scalars
-from greenload.errors import ReportError, UsageError
+from greenload.errors import ReportError
 from greenload.system import file_input, file_output, json_data
+from greenload.system.file_paths import check_path
 from greenload.system.json_data import DataError
 
 _Read = TypeVar("_Read")
@@ -50,7 +50,7 @@ def save_json(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
         UsageError: ``path`` isn't one.
         ReportError: the file can't be written, or the data hold what JSON can't.
     """
-    scalars.path(UsageError, "path", path)
+    check_path(path)
     try:
         file_output.write(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
     except OSError as error:
@@ -66,7 +66,7 @@ def save_page(path: str | os.PathLike[str], page: str) -> None:
         UsageError: ``path`` isn't one.
         ReportError: the file can't be written.
     """
-    scalars.path(UsageError, "path", path)
+    check_path(path)
     try:
         file_output.write(path, page)
     except OSError as error:
@@ -84,7 +84,7 @@ def load_record(path: str | os.PathLike[str], read: Callable[[Any], _Read]) -> _
         UsageError: ``path`` isn't one.
         ReportError: the file can't be read, isn't JSON, or isn't such a record; names the file.
     """
-    scalars.path(UsageError, "path", path)
+    check_path(path)
     try:
         data = json_data.parse(file_input.read_any(path, json_data.LARGEST_BYTES)).data
     except OSError as error:
